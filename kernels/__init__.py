@@ -1,0 +1,69 @@
+"""The kernels: every operation of a multi-layer perceptron, on plain arrays.
+
+Three packages export the same names with the same meaning: `reference` (vectorised NumPy, the
+mathematics and the baseline), `cpu` (Numba) and, later, `cuda`. Nothing here knows about models,
+files or people; `fastmlp` checks what users pass, once, before anything below runs.
+
+Letters: m rows (batch), k in-features, n out-features. ``dx`` means ∂loss/∂x.
+Arrays are C-order, float32 or float64 (one dtype per call); inputs first, outputs last; the caller
+allocates every output. Codes (`activation`, `loss`, `rule`) are the integers of `activations`,
+`losses` and `update_rules`.
+
+Operations
+----------
+dense_forward(x, w, b, activation, y)
+    y (m, n) = f(x W + b);  x (m, k), w (k, n), b (n,)
+dense_backward(x, w, y, dy, activation, dz, dx, dw, db)
+    dz (m, n) = dy ⊙ f'(z);  dx (m, k) = dz Wᵀ;  dw (k, n) = xᵀ dz;  db (n,) = Σ_rows dz
+    f' is taken from the output y. GELU and SiLU are not monotonic, so their output does not tell
+    their slope: for these two, pass the pre-activation z = x W + b as ``y``.
+    dz may be dy itself. dx may be an empty (0, 0) array: the first layer of a net needs none.
+softmax_xent(z, labels, targets, weights, dz) -> loss
+    loss = Σᵢ wᵢ lᵢ / Σᵢ wᵢ,  lᵢ = -Σⱼ tᵢⱼ log softmax(zᵢ)ⱼ;  dz = (softmax(z) Σⱼtᵢⱼ - t) wᵢ / Σ w
+sigmoid_xent(z, targets, weights, dz) -> loss
+    lᵢ = 1/n Σⱼ [max(z, 0) - z t + log(1 + e^-|z|)];  dz = (σ(z) - t) wᵢ / (n Σ w)
+squared_error(z, targets, weights, dz) -> loss
+    lᵢ = 1/n Σⱼ (z - t)²;  dz = 2 (z - t) wᵢ / (n Σ w)
+    In all three: z, dz (m, n); labels int64 (m,) class indices, or empty (0,) when targets are given;
+    targets (m, n), or empty (0, 0) when labels are given; weights (m,), or empty (0,) for all ones.
+    Σ w = 0 gives loss 0 and dz 0. The sum over rows runs in float64. dz may be z itself.
+perceptron_online(x, y, theta, bias) -> number of updates
+    one pass in order: if yᵢ (θᵀxᵢ + b) ≤ 0 then θ ← θ + yᵢ xᵢ, b ← b + yᵢ;
+    x (m, k), y (m,) of ±1, theta (k,) and bias (1,) updated in place
+perceptron_batch(x, y, theta, bias, delta) -> number of mistakes
+    Δ = Σ over rows with yᵢ (θᵀxᵢ + b) ≤ 0 of yᵢ (xᵢ, 1);  (θ, b) ← (θ, b) + Δ / m;  delta (k + 1,) scratch
+update(rule, hyper, learning_rate, step, w, g, s1, s2)
+    one optimizer step on flat arrays, in place: see `update_rules`
+dropout(x, rate, seed, step, layer, y)
+    y = x / (1 - rate) where kept, else 0; element (r, c) is kept when
+    philox(counter=(c // 4, r, layer, step), key=(seed low, seed high))[c % 4] >= floor(rate 2³²)
+philox(c0, c1, c2, c3, k0, k1) -> four uint32
+    Philox4x32-10 (Salmon et al., SC 2011): counter-based, so a mask depends on nothing but its place
+gather(x, rows, scale, out)
+    out (m, k) = x[rows] * scale, in out's dtype;  x (any, k) uint8 or out's dtype, rows int64 (m,)
+forward(parameters, sizes, activations, x, scale, n_threads, out)
+    out = the net's output for every row of x (uint8 or the parameters' dtype), times `scale` on entry.
+    The last activation may be SOFTMAX. n_threads: None chooses.
+
+Training
+--------
+`parameters` is one flat array: W of the first layer in row-major order, its b, the next W, ...
+
+prepare(parameters, sizes, activations, *, dropout, loss, rule, hyper, l2, batch_size, scale, seed, n_threads) -> state
+    Allocates everything once and takes a copy of the weights in the package's own layout.
+    sizes (s0, ..., sL); activations: L codes, the last IDENTITY for the two cross-entropies (the loss
+    contains the softmax or sigmoid); dropout: L rates, the last 0; hyper: `update_rules`;
+    l2 adds ½ l2 Σ w² over weights, not biases, to the objective (its gradient, not to the loss shown).
+    state.step counts finished optimizer steps.
+train_epoch(state, x, labels, targets, weights, order, rates) -> (loss_sum, correct, weight_sum)
+    order int64 (n,): the rows to visit; rates float64 (steps,): the learning rate of each batch, and
+    steps = ceil(n / batch_size). loss_sum = Σ wᵢ lᵢ as training met them; correct: rows whose largest
+    output is the label (softmax) or share of outputs on the right side (sigmoid); 0.0 for squared_error.
+    KeyboardInterrupt may pass through: the state then stands after a whole number of steps.
+evaluate(state, x, labels, targets, weights) -> (loss_sum, correct, weight_sum)
+    The same totals without dropout or training.
+read_parameters(state, parameters)
+    Copies the weights out into the flat layout.
+read_optimizer(state, s1, s2) / write_optimizer(state, step, s1, s2)
+    The optimizer's slots in the same flat layout (arrays of size 0 for slots its rule does not use).
+"""
