@@ -1,0 +1,19 @@
+"""The kernels in vectorised NumPy: the mathematics, the oracle of every test and the baseline of every benchmark.
+
+The contract (operands, shapes, codes) stands in `fastmlp.kernels`. Read `training` first, then `dense`,
+`losses`, `activations` and `update`. This package imports nothing of ours, so that what it checks cannot
+mislead it; all arithmetic is in the operands' dtype, except sums of losses, which run in float64.
+"""
+from .dense import dense_backward, dense_forward
+from .inference import forward, gather
+from .losses import sigmoid_xent, softmax_xent, squared_error
+from .perceptron import perceptron_batch, perceptron_online
+from .philox import dropout, philox
+from .training import evaluate, prepare, read_optimizer, read_parameters, train_epoch, write_optimizer
+from .update import update
+
+__all__ = [
+    "dense_backward", "dense_forward", "dropout", "evaluate", "forward", "gather", "perceptron_batch",
+    "perceptron_online", "philox", "prepare", "read_optimizer", "read_parameters", "sigmoid_xent", "softmax_xent",
+    "squared_error", "train_epoch", "update", "write_optimizer",
+]

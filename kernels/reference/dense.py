@@ -1,0 +1,23 @@
+"""The dense layer, y = f(x W + b), and its gradients by the chain rule.
+
+    z  = x W + b             y = f(z)
+    dz = dy ⊙ f'(z)
+    dx = dz Wᵀ               dW = xᵀ dz               db = Σ_rows dz
+"""
+import numpy as np
+
+from .activations import activate, slope
+
+
+def dense_forward(x, w, b, activation, y):
+    np.matmul(x, w, out=y)
+    y += b
+    activate(activation, y, y)
+
+
+def dense_backward(x, w, y, dy, activation, dz, dx, dw, db):
+    np.multiply(dy, slope(activation, y), out=dz)
+    np.matmul(x.T, dz, out=dw)
+    np.sum(dz, axis=0, out=db)
+    if dx.size:
+        np.matmul(dz, w.T, out=dx)

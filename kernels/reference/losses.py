@@ -1,0 +1,95 @@
+"""Losses of a batch, each with its gradient with respect to z.
+
+A loss is the mean of the rows' losses lᵢ, weighted by wᵢ: Σᵢ wᵢ lᵢ / Σᵢ wᵢ. Hence ∂loss/∂zᵢ = ∂lᵢ/∂zᵢ wᵢ / Σ w.
+The rows are summed in float64; all else has the operands' dtype.
+"""
+import numpy as np
+
+from .activations import sigmoid
+from .codes import SIGMOID_XENT, SOFTMAX_XENT, SQUARED_ERROR
+
+
+def softmax_xent(z, labels, targets, weights, dz):
+    """lᵢ = -Σⱼ tᵢⱼ log softmax(zᵢ)ⱼ,  ∂lᵢ/∂zᵢ = softmax(zᵢ) Σⱼ tᵢⱼ - tᵢ.
+
+    A label stands for a one-hot target. With s = zᵢ - max zᵢ, which no exponential overflows,
+    log softmax(zᵢ) = s - log Σ e^s.
+    """
+    weights, total = row_weights(weights, len(z))
+    if total == 0:
+        dz.fill(0)
+        return 0.0
+    np.subtract(z, z.max(axis=1, keepdims=True), out=dz)
+    if labels.size:
+        rows = np.arange(len(z))
+        target_sums, target_logits = 1, dz[rows, labels]
+    else:
+        target_sums, target_logits = targets.sum(axis=1), np.einsum("ij,ij->i", targets, dz)
+    np.exp(dz, out=dz)
+    sums = dz.sum(axis=1)
+    losses = target_sums * np.log(sums) - target_logits
+
+    dz *= (target_sums / sums)[:, None]
+    if labels.size:
+        dz[rows, labels] -= 1
+    else:
+        dz -= targets
+    dz *= (weights / total).astype(dz.dtype)[:, None]
+    return float(weights @ losses) / total
+
+
+def sigmoid_xent(z, targets, weights, dz):
+    """lᵢ = 1/n Σⱼ -t log σ(z) - (1 - t) log(1 - σ(z)),  ∂lᵢ/∂z = (σ(z) - t) / n.
+
+    Written so that no exponential overflows: max(z, 0) - z t + log(1 + e^-|z|).
+    """
+    weights, total = row_weights(weights, len(z))
+    if total == 0:
+        dz.fill(0)
+        return 0.0
+    losses = np.mean(np.maximum(z, 0) - z * targets + np.log1p(np.exp(-np.abs(z))), axis=1)
+    np.subtract(sigmoid(z), targets, out=dz)
+    dz *= (weights / (z.shape[1] * total)).astype(dz.dtype)[:, None]
+    return float(weights @ losses) / total
+
+
+def squared_error(z, targets, weights, dz):
+    """lᵢ = 1/n Σⱼ (z - t)²,  ∂lᵢ/∂z = 2 (z - t) / n."""
+    weights, total = row_weights(weights, len(z))
+    if total == 0:
+        dz.fill(0)
+        return 0.0
+    np.subtract(z, targets, out=dz)
+    losses = np.mean(dz * dz, axis=1)
+    dz *= (2 * weights / (dz.shape[1] * total)).astype(dz.dtype)[:, None]
+    return float(weights @ losses) / total
+
+
+def loss_and_gradient(loss, z, labels, targets, weights, dz):
+    if loss == SOFTMAX_XENT:
+        return softmax_xent(z, labels, targets, weights, dz)
+    if loss == SIGMOID_XENT:
+        return sigmoid_xent(z, targets, weights, dz)
+    if loss == SQUARED_ERROR:
+        return squared_error(z, targets, weights, dz)
+    raise ValueError(f"loss code {loss} is unknown")
+
+
+def correct_rows(loss, z, labels, targets):
+    """Rows whose largest output is the label; for sigmoids, each row's share of outputs on the right side."""
+    if loss == SOFTMAX_XENT:
+        answers = labels if labels.size else targets.argmax(axis=1)
+        return float(np.count_nonzero(z.argmax(axis=1) == answers))
+    if loss == SIGMOID_XENT:
+        return np.count_nonzero((z > 0) == (targets > 0.5)) / z.shape[1]
+    return 0.0
+
+
+def row_weights(weights, m):
+    """The rows' weights, all one if none are given, and their sum: both in float64."""
+    weights = weights.astype(np.float64) if weights.size else np.ones(m)
+    return weights, sum_of_weights(weights, m)
+
+
+def sum_of_weights(weights, m):
+    return float(weights.sum(dtype=np.float64)) if weights.size else float(m)
