@@ -1,0 +1,16 @@
+"""`pytest` runs the tests in tests/; `pytest --benchmark` runs the benchmarks in bench/ and nothing else."""
+from pathlib import Path
+
+import pytest
+
+BENCH = Path(__file__).parent / "bench"
+
+
+def pytest_addoption(parser):
+    parser.addoption("--benchmark", action="store_true", help="run the benchmarks in bench/ instead of the tests")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collect_file(file_path, parent):
+    collectors = yield
+    return collectors if (BENCH in file_path.parents) == parent.config.getoption("benchmark") else []
