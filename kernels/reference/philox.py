@@ -32,15 +32,16 @@ def dropout(x, rate, seed, step, layer, y):
 
 
 def kept(shape, rate, seed, step, layer):
-    """The mask (bool) of a batch: element (r, c) is decided by word c % 4 of counter (c // 4, r, layer, step)."""
+    """The mask (bool) of a batch: element (r, c) is decided by word r % 4 of counter (c, r // 4, layer, step)."""
     m, n = shape
     seed = int(seed)
-    words = philox(np.arange((n + 3) // 4), np.arange(m)[:, None], layer, step, seed & LOW, seed >> 32 & LOW)
+    quads = (m + 3) // 4
+    words = philox(np.arange(n), np.arange(quads)[:, None], layer, step, seed & LOW, seed >> 32 & LOW)
     threshold = np.uint32(rate * 2 ** 32)
-    mask = np.empty((m, (n + 3) // 4, 4), dtype=bool)
+    mask = np.empty((quads, 4, n), dtype=bool)
     for i, word in enumerate(words):
-        np.greater_equal(word, threshold, out=mask[:, :, i])
-    return mask.reshape(m, -1)[:, :n]
+        np.greater_equal(word, threshold, out=mask[:, i])
+    return mask.reshape(-1, n)[:m]
 
 
 def drop(x, mask, rate, y):
