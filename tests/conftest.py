@@ -1,0 +1,26 @@
+"""Fixtures of every test: seeded random numbers and the kernel packages."""
+import importlib
+import zlib
+
+import numpy as np
+import pytest
+
+PACKAGES = ("reference", "cpu")
+
+
+def pytest_make_parametrize_id(val):
+    return str(np.dtype(val)) if isinstance(val, type) and issubclass(val, np.generic) else None
+
+
+@pytest.fixture(params=PACKAGES)
+def package(request):
+    """A test that asks for `package` runs once with each: all export the same names with the same meaning."""
+    return importlib.import_module(f"fastmlp.kernels.{request.param}")
+
+
+@pytest.fixture
+def rng(request):
+    """Random numbers that depend on the test's name alone; pytest shows the seed when the test fails."""
+    seed = zlib.crc32(request.node.nodeid.encode())
+    print(f"numpy.random.default_rng({seed})")
+    return np.random.default_rng(seed)
