@@ -19,3 +19,47 @@ from types import SimpleNamespace
 NAMES = ("sgd", "momentum", "nesterov", "rmsprop", "adam", "adamw")
 SGD, MOMENTUM, NESTEROV, RMSPROP, ADAM, ADAMW = range(len(NAMES))
 SLOTS = (0, 1, 1, 1, 2, 2)
+
+
+def define(jit, sqrt):
+    """The rules compiled by `jit`. Each returns the new (w, s1, s2); `c` is what `step_constants` gave."""
+
+    def step_constants(rule, hyper, learning_rate, step):
+        """(η, μ|ρ|β₁, β₂, ε, 1 - η λ, η / (1 - β₁ᵗ), 1 / √(1 - β₂ᵗ)): all that a step needs, in float64."""
+        first, second, decay = hyper[0], hyper[1], 1.0
+        rate, root = learning_rate, 1.0
+        if rule == ADAM or rule == ADAMW:
+            rate = learning_rate / (1.0 - first ** step)
+            root = 1.0 / (1.0 - second ** step) ** 0.5
+        if rule == ADAMW:
+            decay = 1.0 - learning_rate * hyper[3]
+        return learning_rate, first, second, hyper[2], decay, rate, root
+
+    @jit
+    def sgd(w, g, s1, s2, c):
+        return w - c[0] * g, s1, s2
+
+    @jit
+    def momentum(w, g, s1, s2, c):
+        s1 = c[1] * s1 - c[0] * g
+        return w + s1, s1, s2
+
+    @jit
+    def nesterov(w, g, s1, s2, c):
+        s1 = c[1] * s1 - c[0] * g
+        return w + c[1] * s1 - c[0] * g, s1, s2
+
+    @jit
+    def rmsprop(w, g, s1, s2, c):
+        s1 = c[1] * s1 + (1.0 - c[1]) * (g * g)
+        return w - c[0] * g / sqrt(s1 + c[3]), s1, s2
+
+    @jit
+    def adam(w, g, s1, s2, c):
+        """ADAMW too: c[4] is 1 without weight decay."""
+        s1 = c[1] * s1 + (1.0 - c[1]) * g
+        s2 = c[2] * s2 + (1.0 - c[2]) * (g * g)
+        return w * c[4] - c[5] * s1 / (sqrt(s2) * c[6] + c[3]), s1, s2
+
+    return SimpleNamespace(step_constants=jit(step_constants), sgd=sgd, momentum=momentum, nesterov=nesterov,
+                           rmsprop=rmsprop, adam=adam)

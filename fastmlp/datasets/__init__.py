@@ -107,7 +107,8 @@ def _read_idx(file, ndim):
     header = 4 + 4 * ndim
     magic = bytes((0, 0, 8, ndim))
     if content[:4] != magic:
-        raise ValueError(f"path: {file} starts with {content[:4].hex()}; an IDX file of this kind, with {magic.hex()}")
+        start = content[:4].hex() or "nothing"
+        raise ValueError(f"path: {file} starts with {start}; an IDX file of this kind, with {magic.hex()}")
     shape = [int.from_bytes(content[i:i + 4], "big") for i in range(4, header, 4)]
     if len(content) != header + math.prod(shape):
         raise ValueError(

@@ -1,0 +1,104 @@
+"""How every CPU function is compiled, and where its machine code is kept.
+
+`inlined` and `outlined` are for functions called from compiled code only; `entry` is for the few that
+Python calls: they release the GIL and are cached on disk.
+
+The cache is Numba's own, with two rules of ours. Numba's key sees one function's bytecode and not its
+callees', so machine code made from an older callee would be found and used; here the stamp of every
+entry is a hash over all kernel sources, and any edit, or another version, makes it compile anew.
+And a cache that cannot be read or written costs time, never an exception.
+"""
+import functools
+import hashlib
+import logging
+import os
+import sys
+from pathlib import Path
+
+import llvmlite
+import numba
+import numpy
+from numba import njit
+from numba.core import caching
+
+log = logging.getLogger("fastmlp")
+
+_OPTIONS = {"error_model": "numpy", "boundscheck": False}
+inlined = functools.partial(njit, **_OPTIONS, forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+outlined = functools.partial(njit, **_OPTIONS, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+
+
+def cache_folder():
+    """Folder of the compiled kernels: FASTMLP_CACHE_DIR, or `fastmlp` in the user's cache folder."""
+    if folder := os.environ.get("FASTMLP_CACHE_DIR"):
+        return Path(folder)
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "fastmlp"
+
+
+@functools.cache
+def source_stamp():
+    """Hash over every kernel source and the versions that machine code depends on."""
+    digest = hashlib.sha256(repr((numba.__version__, llvmlite.__version__, numpy.__version__)).encode())
+    root = Path(__file__).parent.parent
+    for path in sorted([*root.glob("*.py"), *root.glob("cpu/*.py")]):
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+class _Locator(caching._CacheLocator):
+    """Puts the machine code of one entry into `cache_folder`, stamped with all kernel sources."""
+
+    def __init__(self, function, path):
+        self._function = function
+
+    def get_cache_path(self):
+        # A folder for each set of sources: two versions that run side by side keep their code apart.
+        return str(cache_folder() / source_stamp()[:16])
+
+    def get_source_stamp(self):
+        return source_stamp()
+
+    def get_disambiguator(self):
+        return str(self._function.__code__.co_firstlineno)
+
+    @classmethod
+    def from_function(cls, function, path):
+        return cls(function, path)
+
+
+class _CacheImpl(caching.CompileResultCacheImpl):
+    _locator_classes = [_Locator]
+
+
+class _Cache(caching.FunctionCache):
+    _impl_class = _CacheImpl
+
+    def load_overload(self, sig, target_context):
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception as error:                     # a damaged file: whatever unpickling it may raise
+            log.warning("compiled kernels in %s cannot be read (%s); compiling again", self.cache_path, error)
+            return None
+
+    def save_overload(self, sig, data):
+        try:
+            super().save_overload(sig, data)
+        except Exception as error:
+            log.warning("compiled kernels cannot be kept in %s (%s); the next process compiles again",
+                        self.cache_path, error)
+
+
+def entry(function):
+    """Compile on first call, without the GIL, through the cache."""
+    dispatcher = njit(**_OPTIONS, nogil=True)(function)
+    try:
+        dispatcher._cache = _Cache(function)
+    except (OSError, RuntimeError) as error:
+        log.warning("no cache for compiled kernels in %s (%s); every process compiles", cache_folder(), error)
+    return dispatcher

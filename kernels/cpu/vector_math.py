@@ -1,0 +1,142 @@
+"""exp, tanh and erf of whole vectors, float32 and float64.
+
+Numba has no vector library since it dropped SVML, and one libm call a lane costs 10 times the arithmetic around
+it. Each function is a polynomial or rational approximation evaluated with FMAs; NaN stays NaN.
+Largest errors measured over the full range: exp 0.9 ulp, tanh 1.4 ulp, in both types (held by tests).
+
+exp    2ⁿ · p(r), r = x - n ln 2 in two parts; Taylor coefficients to degree 7 (float32), 13 (float64).
+tanh   Cephes (Moshier 1989): odd rational below 0.625, 1 - 2 / (e²ˣ + 1) above.
+erf    libm, lane by lane: only GELU asks for it.
+"""
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.core.errors import TypingError
+from numba.extending import intrinsic, overload
+
+from .jit import _OPTIONS, inlined
+from .simd import Vector, absolute, bits, floats, fma, select
+
+LOG2_E = 1.4426950408889634
+
+
+def _by_dtype(name, single, double):
+    """A function of one vector that compiles to `single` or `double`."""
+
+    def function(x):
+        raise NotImplementedError(f"{name} works in compiled code, on vectors")
+
+    function.__name__ = function.__qualname__ = name
+
+    @overload(function, jit_options={**_OPTIONS, "forceinline": True})
+    def _choose(x):
+        if not isinstance(x, Vector):
+            raise TypingError(f"{name} takes a vector, got {x}")
+        if x.dtype == types.float32:
+            return lambda x: single(x)
+        return lambda x: double(x)
+
+    return function
+
+
+# ------------------------------------------------------------------------------- exp
+
+# Adding 1.5 · 2^(mantissa bits) rounds to the nearest integer and leaves it in the low bits.
+_ROUND32, _ROUND64 = 12582912.0, 6755399441055744.0
+
+
+@inlined
+def _exp32(x):
+    # Past these bounds the result is exactly 0 or inf; the clamps let NaN through.
+    x = select(x < -104.0, -104.0, select(x > 89.0, 89.0, x))
+    shifted = fma(x, LOG2_E, _ROUND32)
+    n = shifted - _ROUND32
+    r = fma(n, -1.428606765330187e-06, fma(n, -0.693145751953125, x))
+    p = fma(r, 1.9841270e-4, 1.3888889e-3)
+    p = fma(r, p, 8.3333333e-3)
+    p = fma(r, p, 4.1666667e-2)
+    p = fma(r, p, 1.6666667e-1)
+    p = fma(r, p, 0.5)
+    p = fma(r, fma(r, p, 1.0), 1.0)
+    # 2^n in two factors, so that n beyond the exponent range still gives denormals or inf.
+    whole = bits(shifted) - 0x4B400000
+    half = whole >> 1
+    return p * floats((half + 127) << 23) * floats((whole - half + 127) << 23)
+
+
+@inlined
+def _exp64(x):
+    x = select(x < -746.0, -746.0, select(x > 710.0, 710.0, x))
+    shifted = fma(x, LOG2_E, _ROUND64)
+    n = shifted - _ROUND64
+    r = fma(n, -1.90821492927058770002e-10, fma(n, -6.93147180369123816490e-01, x))
+    p = fma(r, 1.6059043836821613e-10, 2.08767569878681e-09)
+    p = fma(r, p, 2.505210838544172e-08)
+    p = fma(r, p, 2.755731922398589e-07)
+    p = fma(r, p, 2.7557319223985893e-06)
+    p = fma(r, p, 2.48015873015873e-05)
+    p = fma(r, p, 1.984126984126984e-04)
+    p = fma(r, p, 1.388888888888889e-03)
+    p = fma(r, p, 8.333333333333333e-03)
+    p = fma(r, p, 4.1666666666666664e-02)
+    p = fma(r, p, 1.6666666666666666e-01)
+    p = fma(r, p, 0.5)
+    p = fma(r, fma(r, p, 1.0), 1.0)
+    whole = bits(shifted) - 0x4338000000000000
+    half = whole >> 1
+    return p * floats((half + 1023) << 52) * floats((whole - half + 1023) << 52)
+
+
+exp = _by_dtype("exp", _exp32, _exp64)
+
+
+# ------------------------------------------------------------------------------- tanh
+
+@inlined
+def _tanh32(x):
+    z = x * x
+    p = fma(z, -5.70498872745e-3, 2.06390887954e-2)
+    p = fma(z, p, -5.37397155531e-2)
+    p = fma(z, p, 1.33314422036e-1)
+    p = fma(z, p, -3.33332819422e-1)
+    small = fma(z * p, x, x)
+    size = absolute(x)
+    large = 1.0 - 2.0 / (_exp32(2.0 * size) + 1.0)
+    return select(size > 0.625, select(x < 0.0, -large, large), small)
+
+
+@inlined
+def _tanh64(x):
+    z = x * x
+    p = fma(z, -9.64399179425052238628e-1, -9.92877231001918586564e1)
+    p = fma(z, p, -1.61468768441708447952e3)
+    q = fma(z, z + 1.12811678491632931402e2, 2.23548839060100448583e3)
+    q = fma(z, q, 4.84406305325125486048e3)
+    small = fma(z * (p / q), x, x)
+    size = absolute(x)
+    large = 1.0 - 2.0 / (_exp64(2.0 * size) + 1.0)
+    return select(size > 0.625, select(x < 0.0, -large, large), small)
+
+
+tanh = _by_dtype("tanh", _tanh32, _tanh64)
+
+
+# ------------------------------------------------------------------------------- erf
+
+@intrinsic
+def _libm_erf(typingctx, x):
+    def codegen(context, builder, sig, args):
+        element = args[0].type.element
+        name = "erf" if isinstance(element, ir.DoubleType) else "erff"
+        function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(element, [element]), name)
+        result = ir.Constant(args[0].type, ir.Undefined)
+        for lane in range(sig.args[0].lanes):
+            index = ir.Constant(ir.IntType(32), lane)
+            result = builder.insert_element(
+                result, builder.call(function, [builder.extract_element(args[0], index)]), index)
+        return result
+
+    return x(x), codegen
+
+
+erf = _by_dtype("erf", _libm_erf, _libm_erf)
