@@ -1,0 +1,97 @@
+"""Checks of single options: every error names the argument, what is allowed, what came, and often the fix."""
+import difflib
+import math
+import operator
+import os
+from itertools import pairwise
+
+import numpy as np
+
+
+def integer(name, value, minimum=1):
+    """`value` as an int of at least `minimum`; TypeError or ValueError otherwise."""
+    try:
+        if isinstance(value, bool | np.bool_):
+            raise TypeError
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be a whole number of at least {minimum}, got {value!r}") from None
+    if number < minimum:
+        raise ValueError(f"{name} must be at least {minimum}, got {number}")
+    return number
+
+
+def real(name, value, *, above=None, minimum=None, below=None):
+    """`value` as a finite float with `above` < value, `minimum` <= value, value < `below` where given."""
+    bounds = [text for text, bound in (("above {}", above), ("at least {}", minimum), ("below {}", below))
+              if bound is not None for text in (text.format(bound),)]
+    allowed = " and ".join(["a finite number", *bounds]) if not bounds else "a finite number " + " and ".join(bounds)
+    try:
+        if isinstance(value, bool | np.bool_ | str):
+            raise TypeError
+        number = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be {allowed}, got {value!r}") from None
+    if (not math.isfinite(number) or (above is not None and number <= above)
+            or (minimum is not None and number < minimum) or (below is not None and number >= below)):
+        raise ValueError(f"{name} must be {allowed}, got {value!r}")
+    return number
+
+
+def choice(name, value, allowed):
+    """`value`, one of the names in `allowed`; the error suggests the nearest name."""
+    if isinstance(value, str) and value in allowed:
+        return value
+    near = difflib.get_close_matches(value.lower(), allowed, 1, 0.5) if isinstance(value, str) else ()
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    error = ValueError if isinstance(value, str) else TypeError
+    raise error(f"{name} must be one of {', '.join(map(repr, allowed))}, got {value!r}{hint}")
+
+
+def per_layer(name, value, layers, check):
+    """A tuple of one checked value per hidden layer, from one value for all or a sequence of `layers` values."""
+    if isinstance(value, str) or not hasattr(value, "__len__"):
+        return (check(name, value),) * layers
+    values = tuple(value)
+    if len(values) != layers:
+        raise ValueError(f"{name} must be one value, or one for each of the {layers} hidden layers; "
+                         f"got {len(values)} values: {values!r}")
+    return tuple(check(f"{name}[{i}]", one) for i, one in enumerate(values))
+
+
+def hidden_sizes(hidden):
+    """`hidden` as a tuple of layer widths; one number means one hidden layer, () none."""
+    if isinstance(hidden, str | bytes | dict) or hidden is None:
+        raise TypeError(f"hidden must be a sequence of layer widths such as (100,), or () for none; got {hidden!r}")
+    if not hasattr(hidden, "__iter__") or np.ndim(hidden) == 0:
+        return (integer("hidden", hidden),)
+    return tuple(integer(f"hidden[{i}]", width) for i, width in enumerate(hidden))
+
+
+def dtype(value):
+    """`value` as numpy.dtype float32 or float64."""
+    try:
+        kind = np.dtype(value)
+    except TypeError:
+        kind = None
+    if value is None or kind not in (np.dtype(np.float32), np.dtype(np.float64)):
+        raise ValueError(f"dtype must be 'float32' or 'float64', got {value!r}")
+    return kind
+
+
+def fits_in_memory(sizes, copies, batch_size, itemsize):
+    """Raise ValueError if a net of layer `sizes` cannot fit the machine, before anything is allocated.
+
+    copies : how many arrays of the parameters' size training keeps. A batch keeps each layer's output and gradient.
+    """
+    count = sum((n_in + 1) * n_out for n_in, n_out in pairwise(sizes))
+    need = itemsize * (copies * count + 2 * batch_size * sum(sizes))
+    try:
+        have = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # Windows: no such question; refuse only the absurd
+        have = 1 << 42
+    if need > have:
+        shape = "-".join(map(str, sizes))
+        raise ValueError(f"hidden: a {shape} net has {count:,} parameters; with a batch of {batch_size:,} rows "
+                         f"it needs {need / 2**30:,.1f} GiB and this machine has {have / 2**30:,.1f} GiB: "
+                         "use narrower layers or a smaller batch_size")

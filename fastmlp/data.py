@@ -1,0 +1,161 @@
+"""What people pass, checked once at the door, and the rows the kernels read.
+
+X goes through `arrays`, y through `labels`; here they meet: lengths, weights, the scale of images, the split.
+"""
+import logging
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+
+from .arrays import as_array, feature_matrix, is_frame, to_float
+from .labels import class_row_weights, encode
+
+log = logging.getLogger("fastmlp")
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Rows of data in the order the kernels take their arrays.
+
+    x : (n, features) uint8 or the training dtype, C-order
+    labels : (n,) int64 class indices, or empty
+    targets : (n, outputs) in the training dtype, or empty
+    weights : (n,) in the training dtype, or empty for all ones
+    """
+
+    x: np.ndarray
+    labels: np.ndarray
+    targets: np.ndarray
+    weights: np.ndarray
+
+    def __iter__(self):
+        return iter((self.x, self.labels, self.targets, self.weights))
+
+    def __len__(self):
+        return len(self.x)
+
+    def take(self, rows):
+        return Rows(*(array[rows] if array.size else array for array in self))
+
+    def answers(self):
+        """(n,) the class index of each row (its likeliest class); for tasks of one class a row only."""
+        if self.labels.size:
+            return self.labels
+        if self.targets.shape[1] == 1:
+            return (self.targets[:, 0] > 0.5).astype(np.int64)
+        return self.targets.argmax(axis=1)
+
+
+def read_features(X, name, dtype, net=None):
+    """X as the kernels read it, and its columns' names; checked against what `net` (an MLP) expects if given."""
+    x, names = feature_matrix(X, name, dtype)
+    if net is None:
+        return x, names
+    if names is not None and net.feature_names is not None and names != net.feature_names:
+        raise ValueError(_wrong_columns(name, names, net.feature_names))
+    if x.shape[1] != net.sizes[0]:
+        raise ValueError(f"{name} has {x.shape[1]} features, but the net takes {net.sizes[0]}")
+    if net.scale != 1 and x.dtype != np.uint8 and x.min() >= 0 and 0 < x.max() <= 1:
+        warnings.warn(f"{name} lies between 0 and 1, but this net was trained on 8-bit images and multiplies its "
+                      f"input by {net.scale:.4g} itself: pass the images as they are", stacklevel=4)
+    return x, names
+
+
+def read_rows(x, y, sample_weight, task, dtype, names=("X", "y", "sample_weight")):
+    """`Rows` from a checked x and what people passed as y and sample weights."""
+    labels, targets = encode(y, task, dtype, names[1])
+    if len(x) != len(labels) + len(targets):
+        raise ValueError(f"{names[0]} and {names[1]} must have as many rows, got {len(x)} and "
+                         f"{len(labels) + len(targets)}")
+    return Rows(x, labels, targets, row_weights(sample_weight, len(x), dtype, names[2]))
+
+
+def row_weights(weights, n, dtype, name):
+    """Sample weights in `dtype`: (n,), finite, none negative, not all zero; empty for None."""
+    if weights is None:
+        return np.empty(0, dtype)
+    array = as_array(weights, name)
+    if array.shape != (n,) or array.dtype.kind not in "biuf":
+        raise ValueError(f"{name} must be one number for each of the {n} rows, got shape {array.shape} of dtype "
+                         f"{array.dtype}")
+    array = to_float(array, name, dtype)
+    if array.min() < 0:
+        raise ValueError(f"{name} must not be negative, got {array.min():.4g} in row {int(array.argmin())}")
+    if not array.any():
+        raise ValueError(f"{name} must not be zero for every row: nothing would be learnt")
+    return array
+
+
+def with_class_weight(rows, class_weight, task, train_rows):
+    """`rows` whose weights are multiplied by those of their classes."""
+    if class_weight is None:
+        return rows
+    weights = class_row_weights(class_weight, task, rows.labels, rows.targets, train_rows)
+    if rows.weights.size:
+        weights = weights * rows.weights
+    weights = weights.astype(rows.targets.dtype)
+    if not weights[train_rows].any():
+        raise ValueError("class_weight leaves every row with weight 0: nothing would be learnt")
+    return Rows(rows.x, rows.labels, rows.targets, weights)
+
+
+def input_scale(x):
+    """What the net multiplies its input by: 1/255 for 8-bit images, 1 for everything else.
+
+    uint8 columns of nothing but 0 and 1 (masks, dummies) are no image intensities: they stay as they are.
+    """
+    if x.dtype != np.uint8:
+        return 1.0
+    scale = 1 / 255 if x.max() > 1 else 1.0
+    log.info("X is uint8: the first layer multiplies it by %s, and the scale is saved with the model",
+             "1/255" if scale < 1 else "1 (its values are 0 and 1)")
+    return scale
+
+
+def split(n, fraction, answers, rng):
+    """Shuffle n rows and set a `fraction` of them aside: (training rows, validation rows), both int64.
+
+    With `answers` (n,), class indices, every class gives its share, and keeps at least one row for training.
+    """
+    held = round(n * fraction)
+    if not 0 < held < n:
+        raise ValueError(f"validation_fraction={fraction} of {n} rows leaves {held} for validation and {n - held} "
+                         "for training; both need at least one")
+    order = rng.permutation(n)
+    if answers is not None:
+        order = order[np.argsort(answers[order], kind="stable")]
+    # Rows at even distances along the classes: each class, and the whole, give their share to within one row.
+    position = np.arange(n)
+    chosen = (position + 1) * held // n > position * held // n
+    if answers is not None:
+        first = np.unique(answers[order], return_index=True)[1]
+        chosen[first[np.logical_and.reduceat(chosen, first)]] = False
+        if not chosen.any():
+            raise ValueError(f"validation_fraction={fraction} leaves no row for validation, since every class keeps "
+                             "one for training; pass a larger fraction or validation_data")
+    return order[~chosen], order[chosen]
+
+
+def validation_pair(validation_data):
+    """(Xv, yv, weights or None) from what people pass as validation_data."""
+    if is_frame(validation_data) or isinstance(validation_data, np.ndarray | str | dict):
+        raise TypeError("validation_data must be (X, y) or (X, y, sample_weight), "
+                        f"got a {type(validation_data).__name__}")
+    try:
+        parts = tuple(validation_data)
+    except TypeError:
+        parts = ()
+    if len(parts) not in (2, 3):
+        raise TypeError("validation_data must be (X, y) or (X, y, sample_weight), got "
+                        f"{type(validation_data).__name__} of {len(parts)} parts")
+    return (*parts, None)[:3]
+
+
+def _wrong_columns(name, got, wanted):
+    missing, extra = [n for n in wanted if n not in got], [n for n in got if n not in wanted]
+    if not missing and not extra:
+        return f"{name} has the net's columns in another order; use {name}[list(model.feature_names)]"
+    text = f"{name} does not have the columns the net was trained on"
+    text += f"; missing: {missing[:5]}" if missing else ""
+    return text + (f"; not known: {extra[:5]}" if extra else "")

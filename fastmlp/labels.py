@@ -1,0 +1,230 @@
+"""What y asks of the net, and y as the kernels read it.
+
+A `Task` is decided once, from the training y and the loss; every later y (validation, evaluation, continued
+training) is encoded by the same task, so that a label never seen in training is an error that names it.
+"""
+import logging
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+
+from . import checks
+from .arrays import as_array, is_frame, to_float
+from .kernels import losses
+
+log = logging.getLogger("fastmlp")
+NO_LABELS = np.empty(0, np.int64)
+_SOFTMAX, _SIGMOID, _SQUARED = losses.NAMES
+_OTHER_LOSS = {_SOFTMAX: "classes", _SIGMOID: "two classes or several yes-or-no targets", _SQUARED: "numbers"}
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """The loss and what the net's outputs stand for.
+
+    loss : one of `losses.NAMES`; None for units that cannot be trained
+    outputs : number of output units
+    classes : (K,) the labels in sorted order, in their own type; None for multilabel and for numbers
+    flat : whether y was one-dimensional numbers, so that predictions are too
+    """
+
+    loss: str | None
+    outputs: int
+    classes: np.ndarray | None = None
+    flat: bool = False
+
+    @property
+    def kind(self):
+        """"classes", "multilabel" or "numbers"."""
+        if self.loss in (_SQUARED, None):
+            return "numbers"
+        return "multilabel" if self.classes is None else "classes"
+
+
+def task_of(y, loss, name="y"):
+    """The task that `y` and `loss` (one of `losses.NAMES` or "auto") describe.
+
+    "auto": strings, integers and booleans of one dimension are class labels (one sigmoid unit for two classes, a
+    softmax unit each for more); several columns of 0 and 1 are one-hot rows if every row has exactly one 1
+    (softmax), else integers and booleans are multilabel (a sigmoid unit each); all other numbers are values to
+    predict (squared error).
+    """
+    loss = checks.choice("loss", loss, ("auto", *losses.NAMES))
+    array = target_array(y, name)
+    numeric = array.dtype.kind in "biuf"
+    if array.ndim == 2 and array.shape[1] > 1:
+        if loss == "auto":
+            loss = _columns_loss(array, name)
+        classes = np.arange(array.shape[1]) if loss == _SOFTMAX else None
+        return Task(loss, array.shape[1], classes)
+    if loss == _SQUARED or (loss == "auto" and array.dtype.kind == "f"):
+        if not numeric:
+            raise ValueError(f"{name} holds labels ({array.dtype}), which loss={_SQUARED!r} cannot predict; "
+                             "use loss='auto'")
+        return Task(_SQUARED, 1, flat=array.ndim == 1)
+
+    values = array.reshape(-1)
+    if loss == _SIGMOID and _are_probabilities(values):
+        return Task(_SIGMOID, 1, np.arange(2))
+    classes = np.unique(values)
+    if array.dtype.kind == "f" and (classes != np.round(classes)).any():
+        raise ValueError(f"{name} holds fractions such as {classes[classes != np.round(classes)][0]}, which are no "
+                         f"class labels; for loss={loss!r} pass labels or one column per class, for numbers to "
+                         f"predict pass loss={_SQUARED!r}")
+    if len(classes) < 2:
+        raise ValueError(f"{name} must hold at least two different labels, got only {_show(classes)}: "
+                         "a classifier has nothing to tell apart")
+    if loss == _SIGMOID and len(classes) > 2:
+        raise ValueError(f"{name} holds {len(classes)} different labels ({_show(classes)}); loss={_SIGMOID!r} tells "
+                         f"two apart: use loss={_SOFTMAX!r}, or one 0/1 column per label for multilabel")
+    if numeric and len(classes) > max(20, len(values) // 2):
+        warnings.warn(f"{name} holds {len(classes):,} different integers in {len(values):,} rows and each is taken "
+                      f"for a class label; if they are numbers to predict, pass loss={_SQUARED!r}", stacklevel=3)
+    if loss == "auto":
+        loss = _SIGMOID if len(classes) == 2 else _SOFTMAX
+    return Task(loss, 1 if loss == _SIGMOID else len(classes), classes)
+
+
+def encode(y, task, dtype, name="y"):
+    """`y` as the kernels read it: (labels int64 (n,), targets (n, outputs)), one of them empty."""
+    array = target_array(y, name)
+    if array.ndim == 1 or array.shape[1] == 1:
+        values = array.reshape(-1)
+        if task.kind == "classes":
+            if task.loss == _SIGMOID and _are_probabilities(values) and _are_zero_one(task.classes):
+                return NO_LABELS, np.ascontiguousarray(values, dtype).reshape(-1, 1)
+            index = label_index(values, task.classes, name)
+            if task.loss == _SOFTMAX:
+                return index, np.empty((0, 0), dtype)
+            return NO_LABELS, index.astype(dtype).reshape(-1, 1)
+        array = values.reshape(-1, 1)
+    if array.shape[1] != task.outputs:
+        wanted = f"shape (rows, {task.outputs})" if task.outputs > 1 else "one value a row"
+        raise ValueError(f"{name} must have {wanted} for this net, got shape {np.shape(y)}")
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"{name} must hold numbers for loss={task.loss!r}, got dtype {array.dtype}")
+    targets = to_float(array, name, dtype)
+    if task.loss != _SQUARED and (targets.min() < 0 or targets.max() > 1):
+        raise ValueError(f"{name} must hold 0, 1 or probabilities between them for loss={task.loss!r}, "
+                         f"got {targets.min():.4g} to {targets.max():.4g}")
+    if task.loss == _SOFTMAX:
+        sums = targets.sum(axis=1, dtype=np.float64)
+        wrong = np.abs(sums - 1) > 1e-3
+        if wrong.any():
+            row = int(wrong.argmax())
+            raise ValueError(f"{name}: each row must sum to 1 for loss={_SOFTMAX!r} (one-hot or probabilities), "
+                             f"got {sums[row]:.4g} in row {row}; for several labels a row use loss={_SIGMOID!r}")
+    return NO_LABELS, targets
+
+
+def label_index(values, classes, name):
+    """Where each of `values` stands in the sorted `classes`; ValueError names those that do not."""
+    if _is_text(values) != _is_text(classes):
+        raise ValueError(f"{name} holds {'text' if _is_text(values) else 'numbers'}, but the net's labels are "
+                         f"{_show(classes)}")
+    index = np.minimum(np.searchsorted(classes, values), len(classes) - 1)
+    unseen = classes[index] != values
+    if unseen.any():
+        raise ValueError(f"{name} holds labels the net was not trained on: {_show(np.unique(values[unseen]))}; "
+                         f"it knows {_show(classes)}")
+    return index.astype(np.int64, copy=False)
+
+
+def target_array(y, name):
+    """y as a one- or two-dimensional array of text or finite numbers; errors name missing entries."""
+    if is_frame(y) and len(y.columns) == 1:
+        y = y[y.columns[0]]
+    array = as_array(y, name)
+    if array.ndim not in (1, 2):
+        raise ValueError(f"{name} must have one value or label a row, or one column per target; "
+                         f"got shape {array.shape}")
+    if array.size == 0:
+        raise ValueError(f"{name} must have at least one row, got shape {array.shape}")
+    if array.dtype.kind == "O":
+        array = _from_objects(array, name)
+    if array.dtype.kind not in "biufUS":
+        raise ValueError(f"{name} must hold labels (text, integers, booleans) or numbers, got dtype {array.dtype}")
+    if array.dtype.kind in "US" and array.ndim == 2 and array.shape[1] > 1:
+        raise ValueError(f"{name} must be one-dimensional for text labels, got shape {array.shape}")
+    if array.dtype.kind == "f":
+        finite = np.isfinite(array)
+        if not finite.all():
+            where = np.unravel_index(int(finite.argmin()), array.shape)
+            raise ValueError(f"{name} must be finite, got {array[where]} at row {where[0]}; drop rows whose label or "
+                             "value is missing")
+    return array
+
+
+def class_row_weights(class_weight, task, labels, targets, rows):
+    """The weight that `class_weight` ("balanced" or {label: weight}) gives every row, float64 (n,).
+
+    "balanced" counts the classes over `rows` only, the rows trained on.
+    """
+    if task.kind != "classes":
+        raise ValueError(f"class_weight needs one class a row, but loss={task.loss!r} predicts {task.kind}; "
+                         "use sample_weight")
+    count = len(task.classes)
+    shares = targets if targets.size else None  # (n, K) or, with one sigmoid, (n, 1): the share of each class
+    if shares is not None and count == 2 and shares.shape[1] == 1:
+        shares = np.hstack([1 - shares, shares])
+    if isinstance(class_weight, str):
+        checks.choice("class_weight", class_weight, ("balanced",))
+        counts = (np.bincount(labels[rows], minlength=count) if shares is None
+                  else shares[rows].sum(axis=0, dtype=np.float64))
+        weights = np.divide(len(rows), count * counts, out=np.zeros(count), where=counts > 0)
+    elif isinstance(class_weight, dict):
+        weights = np.ones(count)
+        for label, weight in class_weight.items():
+            weight = checks.real(f"class_weight[{label!r}]", weight, minimum=0)
+            weights[label_index(np.array([label]), task.classes, "class_weight")] = weight
+    else:
+        raise TypeError(f"class_weight must be 'balanced' or a dict of label: weight, got {class_weight!r}")
+    return weights[labels] if shares is None else shares @ weights
+
+
+def _columns_loss(array, name):
+    zero_one = array.dtype.kind in "biuf" and bool(((array == 0) | (array == 1)).all())
+    if zero_one and (array.sum(axis=1, dtype=np.float64) == 1).all():
+        loss = _SOFTMAX
+    else:
+        loss = _SIGMOID if zero_one and array.dtype.kind in "biu" else _SQUARED
+    log.info("%s has %d columns and is taken for %s: loss=%r", name, array.shape[1], _OTHER_LOSS[loss], loss)
+    return loss
+
+
+def _from_objects(array, name):
+    """Objects as text, integers or floats if all are of one such kind."""
+    values = array.reshape(-1).tolist()
+    for row, value in enumerate(values):
+        if value is None or type(value).__name__ in ("NAType", "NaTType") or value != value:
+            raise ValueError(f"{name} has no label in row {row // (array.size // len(array))} ({value!r}); "
+                             "drop such rows or give them a label of their own")
+    for kinds, dtype in ((str, np.str_), (bytes, np.bytes_), (bool | np.bool_, np.bool_),
+                         (int | np.integer, np.int64), (int | float | np.integer | np.floating, np.float64)):
+        if all(isinstance(value, kinds) for value in values):
+            try:
+                return np.array(values, dtype).reshape(array.shape)
+            except OverflowError:
+                break
+    found = ", ".join(sorted({type(value).__name__ for value in values}))
+    raise ValueError(f"{name} must hold labels of one kind (text, integers or booleans) or numbers, got a mix of "
+                     f"objects ({found}); convert it first, for instance {name}.astype(str)")
+
+
+def _are_probabilities(values):
+    return (values.dtype.kind == "f" and values.min() >= 0 and values.max() <= 1
+            and bool((values != np.round(values)).any()))
+
+
+def _are_zero_one(classes):
+    return classes.dtype.kind in "biuf" and list(classes) == [0, 1]
+
+
+def _is_text(values):
+    return values.dtype.kind in "US"
+
+
+def _show(values):
+    shown = ", ".join(repr(value) for value in values[:6].tolist())
+    return f"{shown}, ... ({len(values):,} in all)" if len(values) > 6 else shown
