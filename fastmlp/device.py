@@ -1,0 +1,73 @@
+"""From a device's name to its kernel package: the only place that asks what hardware is there.
+
+Imports nothing of ours but kernels, and each kernel package only when it is chosen.
+"""
+import difflib
+import importlib
+import logging
+import os
+
+log = logging.getLogger("fastmlp")
+NAMES = ("auto", "cpu", "cuda", "reference")
+
+
+def choose(device="auto"):
+    """The device a name means, and why: ("cpu", "...").
+
+    Parameters
+    ----------
+    device : "cpu" (compiled kernels), "reference" (plain NumPy) or "auto": what the environment variable
+        FASTMLP_DEVICE names, else the fastest there is.
+
+    Raises
+    ------
+    ValueError for an unknown name, RuntimeError for a device asked for by name that is absent.
+
+    Examples
+    --------
+    >>> from fastmlp.device import choose
+    >>> choose("reference")
+    ('reference', 'asked for by name')
+    """
+    source, wanted = "asked for by name", device
+    if device == "auto":
+        wanted = os.environ.get("FASTMLP_DEVICE") or "auto"
+        source = "named by FASTMLP_DEVICE"
+    if not isinstance(wanted, str):
+        raise TypeError(f"device must be a name such as 'auto' or 'cpu', got {wanted!r}")
+    if wanted == "auto":
+        return "cpu", "the compiled kernels are the fastest in this version, which has none for GPUs"
+    if wanted == "cuda" or (wanted.startswith("cuda:") and wanted[5:].isdigit()):
+        raise RuntimeError(f"device={wanted!r}: this version of fastmlp has no CUDA kernels; use 'cpu' or 'auto'")
+    if wanted not in NAMES:
+        near = difflib.get_close_matches(wanted.lower(), NAMES, 1, 0.5)
+        raise ValueError(f"device must be 'auto', 'cpu', 'cuda', 'cuda:N' or 'reference', got {wanted!r} ({source})"
+                         + (f"; did you mean {near[0]!r}?" if near else ""))
+    return wanted, source
+
+
+def kernels(device="auto"):
+    """The kernel package of a device; logs an automatic choice and its reason."""
+    name, reason = choose(device)
+    if device == "auto":
+        log.info("device: %s (%s)", name, reason)
+    try:
+        return importlib.import_module(f"fastmlp.kernels.{name}")
+    except ImportError as error:
+        raise RuntimeError(f"device={name!r} cannot be used here: {error}; "
+                           "device='reference' needs NumPy only") from error
+
+
+def threads(n_threads=None):
+    """The number of threads asked for by argument or by FASTMLP_NUM_THREADS; None leaves it to the kernels."""
+    name = "n_threads"
+    if n_threads is None:
+        name, n_threads = "FASTMLP_NUM_THREADS", os.environ.get("FASTMLP_NUM_THREADS") or None
+        if n_threads is None:
+            return None
+        n_threads = int(n_threads) if n_threads.isdecimal() else n_threads
+    if isinstance(n_threads, bool) or not hasattr(n_threads, "__index__"):
+        raise TypeError(f"{name} must be a whole number of at least 1, got {n_threads!r}")
+    if n_threads < 1:
+        raise ValueError(f"{name} must be at least 1, got {n_threads}")
+    return int(n_threads)
