@@ -1,0 +1,162 @@
+"""Model files: safetensors with a JSON header. Reading one never runs code, and believes nothing it has not checked.
+
+Tensors: ``layers.0.weight`` (n_in, n_out), ``layers.0.bias`` (n_out,), ``layers.1.weight``, ...
+Header: one JSON object under the key "fastmlp" with format, library, sizes, activations, output, loss, classes, flat,
+scale, feature_names, dropout.
+"""
+import contextlib
+import json
+import os
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from . import checks
+from .kernels import activations as act
+from .model import MLP, task_of_output
+
+FORMAT = 1
+
+
+def save(model, path):
+    """Write `model` to `path`: first to a file beside it, then renamed, so that no reader ever meets half a file."""
+    from safetensors.numpy import save as to_bytes
+
+    from . import __version__
+    header = {
+        "format": FORMAT, "library": f"fastmlp {__version__}", "sizes": model.sizes,
+        "activations": model.activations, "output": model.output, "loss": model.loss, "flat": model.task.flat,
+        "classes": _classes_to_json(model.classes), "scale": model.scale, "feature_names": model.feature_names,
+        "dropout": model.dropout,
+    }
+    tensors = {f"layers.{l}.{kind}": np.ascontiguousarray(array)
+               for kind, arrays in (("weight", model.weights), ("bias", model.biases))
+               for l, array in enumerate(arrays)}
+    content = to_bytes(tensors, metadata={"fastmlp": json.dumps(header)})
+    path = Path(path)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with open(beside, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            beside.unlink()
+        raise
+
+
+def load(path):
+    """Read a model that `MLP.save` wrote.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+
+    Returns
+    -------
+    MLP that predicts, evaluates and can be trained on (`fastmlp.train(..., model=model)`); its history is empty.
+
+    Raises
+    ------
+    FileNotFoundError if there is no such file, ValueError if it is not a model file of ours, is damaged, or was
+    written by a later version in a format this one does not know.
+
+    Examples
+    --------
+    >>> model = fastmlp.MLP.from_parameters([[[12.0], [5.0]]], [[-10.0]], output="sign")
+    >>> model.save("unit.safetensors")
+    >>> fastmlp.load("unit.safetensors")
+    MLP(2-1, sign, 3 parameters, float64)
+    """
+    from safetensors import SafetensorError, safe_open
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no model file at {path}" + (": it is a folder" if path.is_dir() else ""))
+    try:
+        with safe_open(path, framework="np") as file:
+            header = _header(file.metadata() or {})
+            _check_tensors(file, header)
+            model = MLP(header["sizes"], header["activations"], header["output"],
+                        dtype=file.get_tensor("layers.0.weight").dtype,
+                        task=header["task"], scale=header["scale"], feature_names=header["feature_names"],
+                        dropout=header["dropout"])
+            for l, (w, b) in enumerate(zip(model.weights, model.biases, strict=True)):
+                w[:] = file.get_tensor(f"layers.{l}.weight")
+                b[:] = file.get_tensor(f"layers.{l}.bias")
+    except (SafetensorError, KeyError, TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"{path} is not a model file that this version of fastmlp can read: {error}") from error
+    if not np.isfinite(model.parameters).all():
+        raise ValueError(f"{path} is damaged: it holds weights that are not finite")
+    return model
+
+
+def _header(metadata):
+    if "fastmlp" not in metadata:
+        raise ValueError("its header has no 'fastmlp' entry")
+    header = json.loads(metadata["fastmlp"])
+    if not isinstance(header, dict):
+        raise ValueError("its header is no JSON object")
+    if header.get("format") != FORMAT:
+        raise ValueError(f"it has format {header.get('format')!r} (written by {header.get('library', 'unknown')}), "
+                         f"this version reads format {FORMAT}; upgrade fastmlp")
+    header["sizes"] = sizes = checks.hidden_sizes(header["sizes"])
+    hidden = len(sizes) - 2
+    if hidden < 0:
+        raise ValueError("a net has at least two sizes")
+    header["activations"] = checks.per_layer("activations", header["activations"], hidden,
+                                             lambda name, value: checks.choice(name, value, act.NAMES[:act.SOFTMAX]))
+    header["dropout"] = checks.per_layer("dropout", header["dropout"], hidden,
+                                         lambda name, value: checks.real(name, value, minimum=0, below=1))
+    checks.choice("output", header["output"], act.NAMES)
+    checks.real("scale", header["scale"])
+    header["task"] = task_of_output(header["output"], sizes[-1], _classes_from_json(header["classes"]))
+    if header["task"].loss != header["loss"]:
+        raise ValueError(f"loss {header['loss']!r} does not belong to output {header['output']!r}")
+    if not isinstance(header["flat"], bool):
+        raise TypeError("flat must be true or false")
+    header["task"] = replace(header["task"], flat=header["flat"])
+    names = header["feature_names"]
+    if names is not None:
+        if len(names) != sizes[0] or not all(isinstance(name, str) for name in names):
+            raise ValueError(f"feature_names must be {sizes[0]} names")
+        header["feature_names"] = tuple(names)
+    return header
+
+
+def _check_tensors(file, header):
+    """Names, shapes and dtypes are those that the header's sizes ask for, before anything is allocated."""
+    wanted = {}
+    for l, (n_in, n_out) in enumerate(pairwise(header["sizes"])):
+        wanted |= {f"layers.{l}.weight": [n_in, n_out], f"layers.{l}.bias": [n_out]}
+    found = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    if found.keys() != wanted.keys():
+        raise ValueError(f"it holds the tensors {sorted(found)}, its sizes ask for {sorted(wanted)}")
+    kinds = {tensor.get_dtype() for tensor in found.values()}
+    if kinds not in ({"F32"}, {"F64"}):
+        raise ValueError(f"its tensors have dtypes {sorted(kinds)}, where one of F32 and F64 was expected")
+    for name, tensor in found.items():
+        if list(tensor.get_shape()) != wanted[name]:
+            raise ValueError(f"{name} has shape {list(tensor.get_shape())}, its sizes ask for {wanted[name]}")
+
+
+def _classes_to_json(classes):
+    if classes is None:
+        return None
+    values = np.char.decode(classes, "latin-1") if classes.dtype.kind == "S" else classes
+    return {"dtype": classes.dtype.str, "values": values.tolist()}
+
+
+def _classes_from_json(classes):
+    if classes is None:
+        return None
+    dtype = np.dtype(classes["dtype"])
+    if dtype.kind not in "biufUS":
+        raise ValueError(f"labels of dtype {dtype} are not known")
+    values = classes["values"]
+    if dtype.kind == "S":
+        values = [value.encode("latin-1") for value in values]
+    return np.array(values, dtype=dtype)

@@ -1,0 +1,285 @@
+"""MLP: a trained (or hand-made) multi-layer perceptron.
+
+All weights and biases live in one flat array, `parameters`; `weights[l]` (n_in, n_out) and `biases[l]` (n_out,)
+are views into it, in the layout the kernels read: W of the first layer in row-major order, its b, the next W, ...
+"""
+from itertools import pairwise
+
+import numpy as np
+
+from . import checks, device
+from .arrays import to_float
+from .data import read_features, read_rows
+from .history import History
+from .kernels import activations as act
+from .labels import Task
+
+OUTPUT_OF_LOSS = {"softmax_cross_entropy": "softmax", "sigmoid_cross_entropy": "sigmoid", "squared_error": "identity"}
+_LOSS_OF_OUTPUT = {**dict.fromkeys(act.TRAINABLE, "squared_error"), "softmax": "softmax_cross_entropy",
+                   "sigmoid": "sigmoid_cross_entropy"}
+
+
+class MLP:
+    """A multi-layer perceptron: y = f_L(... f_1(scale x W₁ + b₁) ... W_L + b_L).
+
+    `fastmlp.train` makes one from data, `MLP.from_parameters` from weights, `fastmlp.load` from a file.
+
+    Attributes
+    ----------
+    sizes : tuple of int, the widths from input to output
+    activations : tuple of str, one for each hidden layer
+    output : str, the activation of the last layer: "softmax", "sigmoid", "identity", or any other
+    parameters : (n_parameters,) float32 or float64, every weight and bias
+    weights, biases : tuples of views into `parameters`, shaped (n_in, n_out) and (n_out,)
+    classes : (K,) the labels `predict` gives back; None for multilabel and for numbers
+    loss : str or None, what `evaluate` computes
+    scale : float the input is multiplied by: 1/255 after training on 8-bit images
+    feature_names : tuple of str or None, the columns of the frame trained on
+    dropout : tuple of float, the rates used in training, one for each hidden layer
+    history : History, the numbers of every epoch of training
+    seed : int or None, the seed of the last training
+    device, n_threads : where and on how many threads predictions are computed, as in `fastmlp.train`
+    """
+
+    def __init__(self, sizes, activations, output, *, dtype="float32", task=None, scale=1.0, feature_names=None,
+                 dropout=None):
+        self.sizes = tuple(sizes)
+        self.activations = tuple(activations)
+        self.output = output
+        self.task = task if task is not None else Task(None, self.sizes[-1])
+        self.scale = float(scale)
+        self.feature_names = feature_names
+        self.dropout = tuple(dropout) if dropout is not None else (0.0,) * len(self.activations)
+        self.history = History()
+        self.seed = None
+        self.optimizer_state = None  # what continued training takes up: training.OptimizerState
+        self.device, self.n_threads = "auto", None
+        n_parameters = sum((n_in + 1) * n_out for n_in, n_out in pairwise(self.sizes))
+        self._adopt(np.zeros(n_parameters, checks.dtype(dtype)))
+
+    def _adopt(self, parameters):
+        self.parameters = parameters
+        weights, biases, start = [], [], 0
+        for n_in, n_out in pairwise(self.sizes):
+            middle = start + n_in * n_out
+            weights.append(parameters[start:middle].reshape(n_in, n_out))
+            biases.append(parameters[middle:middle + n_out])
+            start = middle + n_out
+        self.weights, self.biases = tuple(weights), tuple(biases)
+
+    @classmethod
+    def from_parameters(cls, weights, biases, *, activation="relu", output="softmax", classes=None, scale=1.0):
+        """An MLP with the weights given (copied).
+
+        Parameters
+        ----------
+        weights : one array (n_in, n_out) per layer; biases : one (n_out,) per layer
+        activation : one name for all hidden layers, or one per hidden layer
+        output : the last layer's: "softmax", "sigmoid", "identity", "sign" or any other activation
+        classes : the labels that `predict` gives back, sorted as the outputs; softmax and one sigmoid default to
+            0, 1, ...
+        scale : what the input is multiplied by
+
+        The net computes in float64 if all weights and biases are float64, else in float32.
+
+        Raises
+        ------
+        ValueError for shapes that do not fit each other, weights that are not finite and unknown names.
+
+        Examples
+        --------
+        The lecture's threshold unit, h(x) = sign(12 x₁ + 5 x₂ - 10):
+
+        >>> unit = fastmlp.MLP.from_parameters([[[12], [5]]], [[-10]], output="sign")
+        >>> unit.predict([[0, 0], [0, 1], [1, 0], [1, 1]])
+        array([-1., -1.,  1.,  1.], dtype=float32)
+        """
+        weights = [np.asarray(w) for w in weights]
+        biases = [np.asarray(b) for b in biases]
+        if not weights or len(weights) != len(biases):
+            raise ValueError(f"weights and biases must have one array per layer, got {len(weights)} and {len(biases)}")
+        for l, (w, b) in enumerate(zip(weights, biases, strict=True)):
+            before = weights[l - 1].shape[-1] if l else None
+            if w.ndim != 2 or 0 in w.shape or w.dtype.kind not in "biuf" or (l and w.shape[0] != before):
+                raise ValueError(f"weights[{l}] must be numbers of shape ({before or 'n_in'}, n_out), "
+                                 f"got {w.dtype} of shape {w.shape}")
+            if b.shape != w.shape[1:] or b.dtype.kind not in "biuf":
+                raise ValueError(f"biases[{l}] must be {w.shape[1]} numbers, got {b.dtype} of shape {b.shape}")
+        sizes = (weights[0].shape[0], *(w.shape[1] for w in weights))
+        hidden = checks.per_layer("activation", activation, len(sizes) - 2,
+                                  lambda name, value: checks.choice(name, value, act.NAMES[:act.SOFTMAX]))
+        checks.choice("output", output, act.NAMES)
+        double = all(array.dtype == np.float64 for array in (*weights, *biases))
+        model = cls(sizes, hidden, output, dtype="float64" if double else "float32",
+                    task=task_of_output(output, sizes[-1], classes), scale=checks.real("scale", scale))
+        for l in range(len(weights)):
+            model.weights[l][:] = to_float(weights[l], f"weights[{l}]", model.dtype)
+            model.biases[l][:] = to_float(biases[l], f"biases[{l}]", model.dtype)
+        return model
+
+    @property
+    def n_parameters(self):
+        """How many numbers training can change."""
+        return self.parameters.size
+
+    @property
+    def dtype(self):
+        return self.parameters.dtype
+
+    @property
+    def classes(self):
+        return self.task.classes
+
+    @property
+    def loss(self):
+        return self.task.loss
+
+    def predict(self, X):
+        """The net's answers.
+
+        Parameters
+        ----------
+        X : (n, features), of any numeric dtype, or a frame with the columns of training
+
+        Returns
+        -------
+        (n,) labels in their own type for classes; (n, outputs) int64 of 0 and 1 for multilabel; else the outputs in
+        the net's dtype, (n,) if it was trained on one-dimensional y or has a single hand-made output, (n, outputs)
+        otherwise.
+
+        Examples
+        --------
+        >>> model = fastmlp.train([[0.0], [1.0], [2.0], [3.0]], ["low", "low", "high", "high"], hidden=(),
+        ...                       learning_rate=0.1, epochs=100, seed=1, device="reference")
+        >>> print(*model.predict([[-1], [5]]))
+        low high
+        """
+        kind = self.task.kind
+        out = self._forward(X, "identity" if kind != "numbers" else self.output)
+        if kind == "multilabel":
+            return (out > 0).astype(np.int64)
+        if kind == "classes":
+            return self.classes[out.argmax(axis=1) if out.shape[1] > 1 else (out[:, 0] > 0).astype(np.int64)]
+        return out[:, 0] if self.task.flat else out
+
+    def predict_proba(self, X):
+        """The probability of every class, (n, K) in the order of `classes`; for multilabel, of each label (n, labels).
+
+        Raises
+        ------
+        ValueError if the net's outputs are no probabilities.
+        """
+        if self.output not in ("softmax", "sigmoid"):
+            raise ValueError(f"predict_proba needs an output of 'softmax' or 'sigmoid'; this net has {self.output!r}")
+        out = self._forward(X, self.output)
+        return np.hstack([1 - out, out]) if self.output == "sigmoid" and self.task.kind == "classes" else out
+
+    def evaluate(self, X, y, sample_weight=None):
+        """The mean loss, and the accuracy where there are classes, over the rows of X.
+
+        Parameters
+        ----------
+        X : as in `predict`; y : as in training: labels, one-hot rows, 0/1 columns or numbers
+        sample_weight : (n,) weights of the loss; the accuracy counts every row once, as in training
+
+        Returns
+        -------
+        {"loss": float, "accuracy": float}; {"loss": float} for numbers
+        """
+        if self.loss is None:
+            raise ValueError(f"evaluate: a net with output {self.output!r} has no loss; compare predict(X) with y")
+        x, _ = read_features(X, "X", self.dtype, net=self)
+        rows = read_rows(x, y, sample_weight, self.task, self.dtype)
+        numbers = self.task.kind == "numbers"
+        z = self._outputs(rows.x, self.output if numbers else "identity")
+        kernels = device.kernels(self.device)
+        if numbers:
+            return {"loss": float(kernels.squared_error(z, rows.targets, rows.weights, np.empty_like(z)))}
+        if self.output == "softmax":
+            loss = kernels.softmax_xent(z, rows.labels, rows.targets, rows.weights, np.empty_like(z))
+            right = z.argmax(axis=1) == rows.answers()
+        else:
+            loss = kernels.sigmoid_xent(z, rows.targets, rows.weights, np.empty_like(z))
+            right = (z > 0) == (rows.targets > 0.5)
+        return {"loss": float(loss), "accuracy": float(right.mean())}
+
+    def activation_codes(self, output=None):
+        """The kernels' codes of every layer's activation, the last layer's being `output` if given."""
+        return tuple(act.NAMES.index(name) for name in (*self.activations, output or self.output))
+
+    def _forward(self, X, output):
+        x, _ = read_features(X, "X", self.dtype, net=self)
+        return self._outputs(x, output)
+
+    def _outputs(self, x, output):
+        """The last layer's outputs for a checked x, under the activation `output`."""
+        out = np.empty((len(x), self.sizes[-1]), self.dtype)
+        kernels = device.kernels(self.device)
+        kernels.forward(self.parameters, self.sizes, self.activation_codes(output), x, self.scale,
+                        device.threads(self.n_threads), out)
+        return out
+
+    def summary(self):
+        """The layers as a table, in the shape of Keras.
+
+        Examples
+        --------
+        >>> print(fastmlp.MLP((784, 10, 10), ("relu",), "softmax").summary())
+        Model: MLP
+        _________________________________________________________________
+        Layer (type)                    Output Shape              Param #
+        =================================================================
+        dense_1 (Dense, relu)           (None, 10)                  7,850
+        dense_2 (Dense, softmax)        (None, 10)                    110
+        =================================================================
+        Total params: 7,960
+        Trainable params: 7,960
+        Non-trainable params: 0
+        _________________________________________________________________
+        """
+        def row(layer, shape, count):
+            return f"{layer:<32}{shape:<16}{count:>17}"
+
+        lines = ["Model: MLP", "_" * 65, row("Layer (type)", "Output Shape", "Param #"), "=" * 65]
+        rates = (*self.dropout, 0.0)
+        for l, (name, rate) in enumerate(zip((*self.activations, self.output), rates, strict=True), 1):
+            n_in, n_out = self.sizes[l - 1:l + 1]
+            lines.append(row(f"dense_{l} (Dense, {name})", f"(None, {n_out})", f"{(n_in + 1) * n_out:,}"))
+            if rate:
+                lines.append(row(f"dropout_{l} (Dropout, {rate:g})", f"(None, {n_out})", "0"))
+        return "\n".join([*lines, "=" * 65, f"Total params: {self.n_parameters:,}",
+                          f"Trainable params: {self.n_parameters:,}", "Non-trainable params: 0", "_" * 65])
+
+    def save(self, path):
+        """Write everything `predict` needs to a safetensors file, whole or not at all. `fastmlp.load` reads it."""
+        from .files import save
+        save(self, path)
+
+    def __repr__(self):
+        layers = "-".join(map(str, self.sizes))
+        names = ", ".join((*dict.fromkeys(self.activations), self.output))
+        return f"MLP({layers}, {names}, {self.n_parameters:,} parameters, {self.dtype})"
+
+    def __getstate__(self):
+        state = self.__dict__.copy()
+        del state["weights"], state["biases"]  # views: a copy has to look into its own parameters
+        return state
+
+    def __setstate__(self, state):
+        self.__dict__.update(state)
+        self._adopt(self.parameters)
+
+
+def task_of_output(output, n_outputs, classes=None):
+    """The task of a net known by its outputs; ValueError if `classes` cannot be theirs."""
+    loss = _LOSS_OF_OUTPUT.get(output)
+    counted = n_outputs if output == "softmax" else 2 if output == "sigmoid" and n_outputs == 1 else None
+    if classes is not None:
+        classes = np.asarray(classes)
+        if classes.shape != (counted,) or classes.dtype.kind not in "biufUS" or len(np.unique(classes)) != counted \
+                or (np.sort(classes) != classes).any():
+            raise ValueError(f"classes must be {counted or 'None, not'} different sorted labels for output {output!r} "
+                             f"of {n_outputs} units, got {classes.tolist()!r}")
+    elif counted:
+        classes = np.arange(counted)
+    return Task(loss, n_outputs, classes, flat=counted is None and n_outputs == 1)
