@@ -1,0 +1,310 @@
+"""train(): the page to read first.
+
+A batch's way: what people pass is checked once (`data`, `labels`, `checks`); the device's kernel package allocates
+every buffer (`prepare`) and runs whole epochs (`train_epoch`); this page shuffles, validates, records and decides
+when to stop. The mathematics of an epoch stands in `kernels.reference.training`.
+"""
+import logging
+import math
+from dataclasses import dataclass
+from time import perf_counter
+
+import numpy as np
+
+from . import checks, initializers
+from . import device as devices
+from .arrays import first_non_finite
+from .data import input_scale, read_features, read_rows, split, validation_pair, with_class_weight
+from .early_stopping import watch_of
+from .kernels import activations as act
+from .kernels import losses, update_rules
+from .labels import task_of
+from .model import MLP, OUTPUT_OF_LOSS
+from .optimizers import optimizer_of
+from .progress import reporter
+from .schedules import rates_of, schedule_of
+
+log = logging.getLogger("fastmlp")
+
+
+class DivergedError(FloatingPointError):
+    """Training met NaN or infinity. `model` has the weights of the last epoch that ended finite."""
+
+    def __init__(self, message, model=None):
+        super().__init__(message)
+        self.model = model
+
+
+def train(X, y, *, hidden=(100,), activation="relu", dropout=0.0, loss="auto", initializer="glorot_uniform",
+          optimizer="adam", learning_rate=None, schedule=None, l2=0.0, epochs=20, batch_size=256,
+          validation_data=None, validation_fraction=0.0, early_stopping=None, class_weight=None, sample_weight=None,
+          device="auto", dtype="float32", n_threads=None, seed=None, verbose=0, callbacks=(), model=None):
+    """Train a multi-layer perceptron by stochastic gradient descent.
+
+    Parameters
+    ----------
+    X : (n, features) array, frame or nested list of numbers. 8-bit images (uint8) train as they are: the first layer
+        multiplies them by 1/255, and so does the model when it predicts. All else is converted to `dtype`.
+    y : (n,) labels (text, integers, booleans) or numbers; or (n, columns) one-hot rows, 0/1 columns or numbers
+    hidden : the widths of the hidden layers; () for none, which is logistic, softmax or linear regression
+    activation : "relu", "leaky_relu", "tanh", "sigmoid", "gelu", "silu" or "identity"; one for all
+        hidden layers or one each
+    dropout : share of a hidden layer's outputs dropped in training, below 1; one for all or one each
+    loss : "softmax_cross_entropy" (labels, one-hot rows or probabilities), "sigmoid_cross_entropy" (two labels, or
+        0/1 columns), "squared_error" (numbers), or "auto": labels are classes, told apart by one sigmoid if two and
+        by softmax if more; several columns of 0 and 1 are one-hot rows if each has exactly one 1, else, as integers
+        or booleans, multilabel; all other numbers are values to predict
+    initializer : "glorot_uniform", "glorot_normal", "he_uniform" or "he_normal"
+    optimizer : "sgd", "momentum", "nesterov", "rmsprop", "adam", "adamw", or an instance such as
+        `fastmlp.Adam(beta2=0.95)`
+    learning_rate : replaces the optimizer's own
+    schedule : "constant", "step", "exponential", "cosine", "one_cycle", or an instance from `fastmlp.schedules`, or
+        any callable of that kind: what the learning rate is multiplied by at each step
+    l2 : adds ½ l2 Σ w² over the weights, not the biases, to what is minimised (not to the loss shown)
+    epochs : passes over the training rows; batch_size : rows a step, at most all
+    validation_data : (X, y) or (X, y, sample_weight), evaluated after every epoch
+    validation_fraction : instead of that, the share of rows set aside, shuffled and with every class in proportion.
+        The same seed sets the same rows aside, in continued training as well.
+    early_stopping : epochs without a better validation loss before training stops, or `fastmlp.EarlyStopping(...)`
+    class_weight : {label: weight}, or "balanced": n / (classes · rows of the class). Multiplies sample_weight.
+    sample_weight : (n,) weights of the rows in the loss, not negative
+    device : "auto", "cpu" or "reference" (plain NumPy)
+    dtype : "float32" or "float64", of weights and arithmetic
+    n_threads : threads on the CPU; None takes FASTMLP_NUM_THREADS, else what the kernels find best. The number
+        does not change the result.
+    seed : whole number that fixes start, split, order and dropout; None draws one, kept as `model.seed`
+    verbose : 0 silent, 1 a progress bar, 2 a line per epoch
+    callbacks : called after every epoch as callback(model, numbers) with the model's weights up to date and a dict of
+        epoch, loss, accuracy, val_loss, val_accuracy (as far as there are any), learning_rate, seconds. Returning
+        True stops training; weights changed by a callback are not taken up.
+    model : an MLP to train further, in place: its sizes, activations, dropout, loss, labels and dtype stay, its
+        history is continued, and so are the optimizer's running means if the optimizer is of the same kind
+
+    Returns
+    -------
+    MLP, with `history`. After Ctrl-C, the weights of that moment (`history.interrupted` is then True).
+
+    Raises
+    ------
+    TypeError, ValueError for arguments that cannot be used, naming the argument, what is allowed and what came.
+    RuntimeError for a device that is absent. DivergedError when loss or weights are no longer finite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(200, 2)); y = np.where((X ** 2).sum(axis=1) < 1, "inside", "outside")
+    >>> model = fastmlp.train(X, y, hidden=16, epochs=60, batch_size=20, learning_rate=0.02, seed=0, device="reference")
+    >>> model
+    MLP(2-16-1, relu, sigmoid, 65 parameters, float32)
+    >>> bool(model.evaluate(X, y)["accuracy"] > 0.95)
+    True
+    >>> print(*model.predict([[0, 0], [2, 2]]))
+    inside outside
+    """
+    # What people pass, checked once.
+    epochs, batch_size = checks.integer("epochs", epochs), checks.integer("batch_size", batch_size)
+    l2 = checks.real("l2", l2, minimum=0)
+    optimizer, schedule = optimizer_of(optimizer, learning_rate), schedule_of(schedule)
+    callbacks = _callables(callbacks)
+    seed = checks.integer("seed", seed, 0) if seed is not None else int(np.random.SeedSequence().generate_state(1)[0])
+    rng = np.random.default_rng(seed)
+    net = _net_options(hidden, activation, dropout, loss, initializer, dtype, model)
+    kernels, n_threads = devices.kernels(device), devices.threads(n_threads)
+    x, feature_names = read_features(X, "X", net.dtype, model)
+    task = task_of(y, loss) if model is None else model.task
+    rows = read_rows(x, y, sample_weight, task, net.dtype)
+
+    # The net, new or continued; the rows it learns from and those it is judged by.
+    train_rows, held_rows = _split(rows, task, validation_data, validation_fraction, rng)
+    batch_size = min(batch_size, len(train_rows))
+    steps = -(-len(train_rows) // batch_size)
+    if model is None:
+        sizes = (x.shape[1], *net.hidden, task.outputs)
+        checks.fits_in_memory(sizes, 5 + update_rules.SLOTS[optimizer.rule], batch_size, net.dtype.itemsize)
+        model = MLP(sizes, net.activations, OUTPUT_OF_LOSS[task.loss], dtype=net.dtype, task=task,
+                    scale=input_scale(x), feature_names=feature_names, dropout=net.dropout)
+        initializers.initialize(model.weights, initializer, rng)
+    validation = _validation_rows(validation_data, rows, held_rows, model)
+    rows = with_class_weight(rows, class_weight, task, train_rows)
+    if rows.weights.size and not rows.weights[train_rows].any():
+        raise ValueError("sample_weight and class_weight leave every training row with weight 0")
+    watch = watch_of(early_stopping, validation is not None, has_accuracy=task.kind != "numbers")
+    show = reporter(verbose, epochs, steps)
+
+    # Every buffer of training, allocated once; the state works on its own copy of the weights.
+    compile_seconds = _compile(kernels, model.dtype, verbose)
+    state = kernels.prepare(
+        model.parameters, model.sizes, model.activation_codes("identity" if task.kind != "numbers" else model.output),
+        dropout=(*model.dropout, 0.0), loss=losses.NAMES.index(task.loss), rule=optimizer.rule, hyper=optimizer.hyper,
+        l2=l2, batch_size=batch_size, scale=model.scale, seed=int(rng.integers(1 << 63)), n_threads=n_threads)
+    _take_up_optimizer(kernels, state, model, optimizer)
+    model.seed, model.device, model.n_threads = seed, device, n_threads
+    history = model.history
+    history.begin(compile_seconds)
+
+    started, step_before = perf_counter(), state.step
+    try:
+        with show:
+            for epoch in range(epochs):
+                epoch_started = perf_counter()
+                show.epoch_begins(epoch + 1)
+                rates = rates_of(schedule, optimizer.learning_rate, epoch, epochs * steps, steps)
+                totals = kernels.train_epoch(state, *rows, rng.permutation(train_rows), rates)
+                numbers = _means(totals, len(train_rows), task)
+                _synchronise(kernels, state, model, numbers["loss"], optimizer)
+                if validation is not None:
+                    totals = kernels.evaluate(state, *validation)
+                    numbers |= _means(totals, len(validation), task, "val_")
+                numbers |= {"learning_rate": float(rates[-1]), "seconds": perf_counter() - epoch_started}
+                number = history.append(numbers)
+                show.epoch_ends(numbers)
+                if watch is not None and watch.see(number, numbers, model.parameters):
+                    history.stopped = "early_stopping"
+                for callback in callbacks:
+                    if callback(model, {"epoch": number, **numbers}) is True:
+                        history.stopped = "callback"
+                if history.stopped:
+                    log.info("stopped after epoch %d by %s", number, history.stopped)
+                    break
+    except KeyboardInterrupt:
+        history.interrupted = True
+        _read_if_finite(kernels, state, model)
+        done = state.step - step_before
+        log.warning("interrupted after %d of %d epochs and %d of %d steps; the model has the weights of that moment",
+                    done // steps, epochs, done % steps, steps)
+    finally:
+        history.duration += perf_counter() - started
+    _keep_optimizer(kernels, state, model, optimizer)
+    if watch is not None and watch.parameters is not None:
+        model.parameters[:] = watch.parameters
+        history.best_epoch = watch.best_epoch
+    return model
+
+
+@dataclass(frozen=True, eq=False)
+class OptimizerState:
+    """What an optimizer remembers between two trainings of a model: its steps and slots, in the flat layout."""
+
+    rule: int
+    step: int
+    s1: np.ndarray
+    s2: np.ndarray
+
+
+@dataclass(frozen=True)
+class _NetOptions:
+    hidden: tuple
+    activations: tuple
+    dropout: tuple
+    dtype: np.dtype
+
+
+def _net_options(hidden, activation, dropout, loss, initializer, dtype, model):
+    """The options that shape a net, checked; those of `model` if one is given, which no other option may contradict."""
+    hidden, dtype = checks.hidden_sizes(hidden), checks.dtype(dtype)
+    checks.choice("initializer", initializer, initializers.NAMES)
+    layers = len(hidden) if model is None or hidden != (100,) else len(model.activations)
+    activations = checks.per_layer("activation", activation, layers,
+                                   lambda name, value: checks.choice(name, value, act.TRAINABLE))
+    rates = checks.per_layer("dropout", dropout, layers,
+                             lambda name, value: checks.real(name, value, minimum=0, below=1))
+    if not layers and dropout:
+        raise ValueError(f"dropout={dropout} acts on hidden layers, of which there are none; pass dropout=0")
+    if model is None:
+        return _NetOptions(hidden, activations, rates, dtype)
+    if not isinstance(model, MLP):
+        raise TypeError(f"model must be a fastmlp.MLP to train further, got {type(model).__name__}")
+    if model.loss is None or not set(model.activations) <= set(act.TRAINABLE):
+        raise ValueError(f"model has units that cannot be trained: {', '.join((*model.activations, model.output))}")
+    given = {"hidden": hidden, "activation": activations, "dropout": rates, "loss": loss, "dtype": dtype}
+    plain = {"hidden": (100,), "activation": ("relu",) * layers, "dropout": (0.0,) * layers, "loss": "auto",
+             "dtype": np.dtype(np.float32)}
+    fixed = {"hidden": model.sizes[1:-1], "activation": model.activations, "dropout": model.dropout,
+             "loss": model.loss, "dtype": model.dtype}
+    for name, value in given.items():
+        if value not in (plain[name], fixed[name]):
+            raise ValueError(f"{name}={value!r} contradicts the model to be trained further, which has "
+                             f"{fixed[name]!r}; leave {name} out")
+    return _NetOptions(fixed["hidden"], model.activations, model.dropout, model.dtype)
+
+
+def _callables(callbacks):
+    callbacks = (callbacks,) if callable(callbacks) else callbacks
+    if not isinstance(callbacks, list | tuple) or not all(map(callable, callbacks)):
+        raise TypeError(f"callbacks must be a list of callables that take (model, numbers), got {callbacks!r}")
+    return callbacks
+
+
+def _split(rows, task, validation_data, fraction, rng):
+    """(rows to train on, rows set aside), as indices."""
+    fraction = checks.real("validation_fraction", fraction, minimum=0, below=1)
+    if not fraction:
+        return np.arange(len(rows)), None
+    if validation_data is not None:
+        raise ValueError("validation_data and validation_fraction exclude each other; pass one of them")
+    return split(len(rows), fraction, rows.answers() if task.kind == "classes" else None, rng)
+
+
+def _validation_rows(validation_data, rows, held_rows, model):
+    if held_rows is not None:
+        return rows.take(held_rows)
+    if validation_data is None:
+        return None
+    names = ("X of validation_data", "y of validation_data", "sample_weight of validation_data")
+    X, y, weights = validation_pair(validation_data)
+    x, _ = read_features(X, names[0], model.dtype, model)
+    return read_rows(x, y, weights, model.task, model.dtype, names)
+
+
+def _compile(kernels, dtype, verbose):
+    """Have the kernels compiled before the clock of training starts; returns the seconds it took."""
+    if not hasattr(kernels, "warm_up"):
+        return 0.0
+    if verbose and kernels.needs_compiling(dtype):
+        print("Compiling kernels (first run) ...", flush=True)
+    started = perf_counter()
+    kernels.warm_up(dtype)
+    return perf_counter() - started
+
+
+def _means(totals, n, task, prefix=""):
+    """Loss and accuracy from an epoch's totals. The accuracy counts every row once, whatever its weight."""
+    loss_sum, correct, weight_sum = totals
+    numbers = {f"{prefix}loss": loss_sum / weight_sum if weight_sum else math.nan}
+    if task.kind != "numbers":
+        numbers[f"{prefix}accuracy"] = correct / n
+    return numbers
+
+
+def _read_if_finite(kernels, state, model):
+    """Copy the weights of the state into the model if all are finite; returns whether they were."""
+    parameters = np.empty_like(model.parameters)
+    kernels.read_parameters(state, parameters)
+    finite = first_non_finite(parameters) is None
+    if finite:
+        np.copyto(model.parameters, parameters)
+    return finite
+
+
+def _synchronise(kernels, state, model, loss, optimizer):
+    finite = math.isfinite(loss) and _read_if_finite(kernels, state, model)
+    if not finite:
+        raise DivergedError(
+            f"training diverged in epoch {len(model.history) + 1}: the loss is {loss:.4g} and the weights are "
+            f"no longer all finite numbers. Lower learning_rate (now {optimizer.learning_rate:g}), scale the columns "
+            "of X (and y, if numbers) to about -1 to 1, or pass dtype='float64'. This error's .model has the weights "
+            "of the last epoch that ended finite.", model)
+
+
+def _take_up_optimizer(kernels, state, model, optimizer):
+    saved, model.optimizer_state = model.optimizer_state, None
+    if saved is not None and saved.rule == optimizer.rule:
+        kernels.write_optimizer(state, saved.step, saved.s1, saved.s2)
+
+
+def _keep_optimizer(kernels, state, model, optimizer):
+    slots = update_rules.SLOTS[optimizer.rule]
+    s1, s2 = (np.empty(model.n_parameters if slots > i else 0, model.dtype) for i in range(2))
+    kernels.read_optimizer(state, s1, s2)
+    model.optimizer_state = OptimizerState(optimizer.rule, state.step, s1, s2)
