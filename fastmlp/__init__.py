@@ -26,9 +26,9 @@ if importlib.util.find_spec("fastmlp.kernels") is None and _sibling.is_file():
 if TYPE_CHECKING:
     from . import datasets, kernels, schedules
     from .early_stopping import EarlyStopping
+    from .environment import info
     from .files import load
     from .history import History
-    from .info import info
     from .model import MLP
     from .optimizers import SGD, Adam, AdamW, Momentum, RMSprop
     from .perceptron import train_perceptron
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 _HOME = {"train": "training", "DivergedError": "training", "MLP": "model", "load": "files", "History": "history",
          "EarlyStopping": "early_stopping", "SGD": "optimizers", "Momentum": "optimizers", "RMSprop": "optimizers",
-         "Adam": "optimizers", "AdamW": "optimizers", "train_perceptron": "perceptron", "info": "info"}
+         "Adam": "optimizers", "AdamW": "optimizers", "train_perceptron": "perceptron", "info": "environment"}
 _MODULES = ("datasets", "kernels", "schedules")
 __all__ = ["MLP", "SGD", "Adam", "AdamW", "DivergedError", "EarlyStopping", "History", "Momentum", "RMSprop",
            "__version__", "datasets", "info", "kernels", "load", "schedules", "train", "train_perceptron"]
