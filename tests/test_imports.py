@@ -14,7 +14,7 @@ LAYERS = (
     ("fastmlp.device",),
     (),
     ("fastmlp.training",),
-    ("fastmlp.estimators", "fastmlp.selection", "fastmlp.info"),
+    ("fastmlp.estimators", "fastmlp.selection", "fastmlp.environment"),
     ("fastmlp.cli",),
     ("tests", "bench", "conftest"),
 )
@@ -103,6 +103,13 @@ def test_import_is_light(tmp_path):
 
 def test_every_public_name_loads():
     run("import fastmlp; [getattr(fastmlp, name) for name in fastmlp.__all__]")
+
+
+def test_no_module_hides_a_public_name():
+    """Importing fastmlp/info.py would set `fastmlp.info` to the module and hide a function of that name."""
+    modules = {path.stem for path in (ROOT / "fastmlp").glob("*.py")}
+    names = run("import fastmlp; print(*(n for n in fastmlp.__all__ if n != 'schedules'))").split()
+    assert not modules & set(names)
 
 
 def test_works_from_the_repository_without_installation(tmp_path):
