@@ -36,8 +36,8 @@ update(rule, hyper, learning_rate, step, w, g, s1, s2)
     one optimizer step on flat arrays, in place: see `update_rules`
 dropout(x, rate, seed, step, layer, y)
     y = x / (1 - rate) where kept, else 0; element (r, c) is kept when
-    philox(counter=(c, r // 4, layer, step), key=(seed low, seed high))[r % 4] >= floor(rate 2³²):
-    four rows share a call, so that the lanes of a vector are neighbouring columns
+    philox(counter=(c, r // 4, layer, step), key=(seed low, seed high))[r % 4] >= floor(rate 2³²),
+    with 0 <= seed < 2⁶³; four rows share a call, so that the lanes of a vector are neighbouring columns
 philox(c0, c1, c2, c3, k0, k1) -> four uint32
     Philox4x32-10 (Salmon et al., SC 2011): counter-based, so a mask depends on nothing but its place
 gather(x, rows, scale, out)

@@ -28,7 +28,7 @@ def define(jit, sqrt):
         """(η, μ|ρ|β₁, β₂, ε, 1 - η λ, η / (1 - β₁ᵗ), 1 / √(1 - β₂ᵗ)): all that a step needs, in float64."""
         first, second, decay = hyper[0], hyper[1], 1.0
         rate, root = learning_rate, 1.0
-        if rule == ADAM or rule == ADAMW:
+        if rule >= ADAM:                                       # ADAMW too
             rate = learning_rate / (1.0 - first ** step)
             root = 1.0 / (1.0 - second ** step) ** 0.5
         if rule == ADAMW:

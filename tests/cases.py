@@ -248,7 +248,7 @@ def gather(shape, kind, scale):
 def row_cases():
     for shape in ROW_SHAPES:
         for dtype in DTYPES:
-            for rate, seed in ((0.4, 1), (0.5, 0x9E3779B97F4A7C15), (0.0, 3)):
+            for rate, seed in ((0.4, 1), (0.5, 0x1E3779B97F4A7C15), (0.0, 3)):
                 yield Case("dropout", f"{name_of(shape)}-rate_{rate}", dtype, rounding(dtype),
                            dropout(shape, rate, seed), ("y",))
             for kind, scale in ((np.uint8, 1 / 255), (None, 1.0), (None, 0.3)):
@@ -392,4 +392,4 @@ def all_runs():
 
 RUNS = {run.name: run for run in all_runs()}
 # Relative to how far the parameters moved. Rounding grows along a run: each step starts from the last one's errors.
-RUN_TOLERANCE = {np.float32: 5e-5, np.float64: 1e-12}
+RUN_TOLERANCE = {np.float32: 5e-5, np.float64: 1e-13}

@@ -36,7 +36,7 @@ def test_reference_mask_by_its_definition():
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 4), (7, 5), (9, 33), (33, 257)])
-@pytest.mark.parametrize("seed", [0, 1, 2 ** 32, 2 ** 63 - 1, 2 ** 64 - 1])
+@pytest.mark.parametrize("seed", [0, 1, 2 ** 32, 2 ** 63 - 1])
 def test_same_mask_in_every_package(package, shape, seed):
     for step, layer, rate in ((0, 0, 0.5), (1, 0, 0.1), (2 ** 31, 3, 0.9)):
         for dtype in (np.float32, np.float64):

@@ -73,7 +73,7 @@ class _Locator(caching._CacheLocator):
 
 
 class _CacheImpl(caching.CompileResultCacheImpl):
-    _locator_classes = [_Locator]
+    _locator_classes = (_Locator,)
 
 
 class _Cache(caching.FunctionCache):
@@ -81,10 +81,13 @@ class _Cache(caching.FunctionCache):
 
     def load_overload(self, sig, target_context):
         try:
-            return super().load_overload(sig, target_context)
+            found = super().load_overload(sig, target_context)
         except Exception as error:                     # a damaged file: whatever unpickling it may raise
             log.warning("compiled kernels in %s cannot be read (%s); compiling again", self.cache_path, error)
-            return None
+            found = None
+        if found is None:
+            log.info("compiling %s (first run)", self._py_func.__name__)
+        return found
 
     def save_overload(self, sig, data):
         try:
@@ -97,8 +100,18 @@ class _Cache(caching.FunctionCache):
 def entry(function):
     """Compile on first call, without the GIL, through the cache."""
     dispatcher = njit(**_OPTIONS, nogil=True)(function)
-    try:
-        dispatcher._cache = _Cache(function)
-    except (OSError, RuntimeError) as error:
-        log.warning("no cache for compiled kernels in %s (%s); every process compiles", cache_folder(), error)
+    dispatcher._cache = _Cache(function)
+    dispatcher.is_ready = functools.partial(_is_ready, dispatcher)
     return dispatcher
+
+
+def _is_ready(dispatcher, dtype):
+    """Whether machine code for arrays of this dtype is loaded or in the cache."""
+    name = f"Array({dtype}"
+    if any(name in str(signature) for signature in dispatcher.signatures):
+        return True
+    try:
+        magic = dispatcher.targetctx.codegen().magic_tuple()
+        return any(name in str(key[0]) and key[1] == magic for key in dispatcher._cache._cache_file._load_index())
+    except Exception:                                  # a damaged cache: `_Cache` says so when it is used
+        return False

@@ -164,8 +164,11 @@ _register_binary(operator.lshift, None, ir.IRBuilder.shl)
 _register_binary(operator.rshift, None, ir.IRBuilder.ashr)
 _register_binary(operator.and_, None, ir.IRBuilder.and_)
 _register_binary(operator.xor, None, ir.IRBuilder.xor)
-for _op, _sign in ((operator.lt, "<"), (operator.gt, ">"), (operator.ge, ">="), (operator.ne, "!=")):
+for _op, _sign in ((operator.lt, "<"), (operator.gt, ">"), (operator.ge, ">=")):
     _register_binary(_op, *_compare(_sign), compares=True)
+# NaN differs from everything.
+_register_binary(operator.ne, lambda b, x, y: b.fcmp_unordered("!=", x, y), lambda b, x, y: b.icmp_signed("!=", x, y),
+                 compares=True)
 
 
 @infer_global(operator.neg)
@@ -173,6 +176,7 @@ class _Negation(AbstractTemplate):
     def generic(self, args, kws):
         if len(args) == 1 and isinstance(args[0], Vector):
             return signature(args[0], args[0])
+        return None
 
 
 @lower_builtin(operator.neg, Vector)
@@ -180,11 +184,10 @@ def _negate(context, builder, sig, args):
     return builder.fneg(args[0]) if sig.args[0].is_float else builder.neg(args[0])
 
 
-def _llvm_call(builder, name, vector, args, result=None):
-    result = result or vector
+def _llvm_call(builder, name, vector, args):
     suffix = f".v{vector.count}{'f32' if isinstance(vector.element, ir.FloatType) else 'f64'}"
     function = cgutils.get_or_insert_function(
-        builder.module, ir.FunctionType(result, [a.type for a in args]), name + suffix)
+        builder.module, ir.FunctionType(vector, [a.type for a in args]), name + suffix)
     return builder.call(function, args)
 
 
@@ -333,22 +336,26 @@ def first_lanes(typingctx, count, like):
     return Mask(vector.lanes)(count, like), codegen
 
 
-def _reduction(name, scalar_start):
+def _reduction(combine):
     @intrinsic
     def reduce(typingctx, a):
         def codegen(context, builder, sig, args):
-            vector, element = vector_ir(sig.args[0]), _element(sig.args[0].dtype)
-            operands = list(args) if scalar_start is None else [ir.Constant(element, scalar_start), *args]
-            return _llvm_call(builder, name, vector, operands, result=element)
+            # A tree of halves: the same order on every machine with this many lanes.
+            value, count = args[0], sig.args[0].lanes
+            while count > 1:
+                count //= 2
+                low, high = (builder.shuffle_vector(value, value, ir.Constant(
+                    ir.VectorType(ir.IntType(32), count), list(range(start, start + count)))) for start in (0, count))
+                value = combine(builder, low, high)
+            return builder.extract_element(value, ir.Constant(ir.IntType(32), 0))
 
         return a.dtype(a), codegen
 
     return reduce
 
 
-# A tree of halves on x86 and ARM alike would need the reassoc flag; without it lanes add in order: slower, rarely used.
-sum_lanes = _reduction("llvm.vector.reduce.fadd", -0.0)
-max_lanes = _reduction("llvm.vector.reduce.fmax", None)
+sum_lanes = _reduction(lambda builder, a, b: builder.fadd(a, b))
+max_lanes = _reduction(lambda builder, a, b: builder.select(builder.fcmp_ordered(">", a, b), a, b))
 
 
 # ------------------------------------------------------------------------------- memory

@@ -1,0 +1,139 @@
+"""The loops that Python enters once per chunk: training steps, evaluation, inference. No Python in between.
+
+Every thread of a team runs the same function (`threads`); what they share is taken from counters.
+"""
+from typing import NamedTuple
+
+import numpy as np
+
+from .. import activations as codes
+from .functions import step_constants
+from .gemm import panel_width, panels
+from .jit import entry, inlined
+from .layout import ACTIVATION, N_OUT, Y
+from .losses import softmax_row
+from .network import BLOCK, backward_block, forward_block, loss_block, update_biases, update_group
+from .simd import at, lanes, load, store_first
+from .threads import ROWS_TAKEN, WEIGHTS_TAKEN, barrier, take
+
+
+class Slots(NamedTuple):
+    """The optimizer's state beside weights and biases, in their layout; unused slots are empty."""
+
+    w1: np.ndarray
+    w2: np.ndarray
+    b1: np.ndarray
+    b2: np.ndarray
+
+
+class Recipe(NamedTuple):
+    """What stays the same from step to step."""
+
+    batch: int
+    loss: int
+    rule: int
+    hyper: np.ndarray            # float64 (4,)
+    l2: float
+    seed: int
+    tasks: np.ndarray            # int64 (tasks, 2): layer, group of in-features or -1 for the biases
+
+
+class Totals(NamedTuple):
+    """What came of it. Row results are summed in row order, so they do not depend on threads either."""
+
+    row_loss: np.ndarray         # float64 (batch,)
+    row_right: np.ndarray        # float64 (batch,)
+    sums: np.ndarray             # float64 (4,): Σ loss, Σ right, Σ weights, steps done
+
+
+@inlined
+def _batch_weight(data, order, start, m):
+    if data.weights.size == 0:
+        return float(m)
+    total = 0.0
+    for i in range(start, start + m):
+        total += data.weights[order[i]]
+    return total
+
+
+@entry
+def train_steps(thread, threads, control, net, slots, work, data, order, rates, recipe, totals,
+                first, last, steps_before):
+    """Training steps `first` .. `last` - 1 of an epoch over the rows `order`."""
+    for s in range(first, last):
+        start = s * recipe.batch
+        m = min(recipe.batch, order.size - start)
+        step_number = steps_before + s - first
+        weight_sum = _batch_weight(data, order, start, m)
+
+        while True:
+            row = take(control, ROWS_TAKEN) * BLOCK
+            if row >= m:
+                break
+            real = forward_block(net, work, data, order, row, start, m, thread, True, recipe.seed, step_number)
+            loss_block(net, work, data, order, row, start, real, recipe.loss, weight_sum,
+                       totals.row_loss, totals.row_right)
+            backward_block(net, work, row, real, thread)
+        if not barrier(control, threads):
+            return
+
+        constants = step_constants(recipe.rule, recipe.hyper, rates[s], step_number + 1)
+        bias_constants = constants[:4] + (1.0,) + constants[5:]  # Numba has no starred tuples
+        while True:
+            task = take(control, WEIGHTS_TAKEN)
+            if task >= recipe.tasks.shape[0]:
+                break
+            layer, group = recipe.tasks[task, 0], recipe.tasks[task, 1]
+            if group < 0:
+                update_biases(net, slots, work, layer, m, thread, recipe.rule, bias_constants)
+            else:
+                update_group(net, slots, work, layer, group, m, thread, recipe.rule, recipe.l2, constants)
+        if thread == 0:
+            for r in range(m):
+                totals.sums[0] += totals.row_loss[r]
+                totals.sums[1] += totals.row_right[r]
+            totals.sums[2] += weight_sum
+            totals.sums[3] += 1.0
+        if not barrier(control, threads):
+            return
+
+
+@entry
+def evaluate_blocks(thread, threads, control, net, work, data, order, loss, rows, block_sums, totals):
+    """Loss, right answers and weights of each BLOCK of rows, into block_sums (blocks, 3)."""
+    mine = thread * BLOCK
+    while True:
+        block = take(control, ROWS_TAKEN)
+        if block * BLOCK >= rows:
+            break
+        start = block * BLOCK - mine
+        real = forward_block(net, work, data, order, mine, start, rows - start, thread, False, 0, 0)
+        loss_block(net, work, data, order, mine, start, real, loss, 1.0, totals.row_loss, totals.row_right)
+        for r in range(mine, mine + real):
+            block_sums[block, 0] += totals.row_loss[r]
+            block_sums[block, 1] += totals.row_right[r]
+            block_sums[block, 2] += data.weights[start + r] if data.weights.size > 0 else 1.0
+    barrier(control, threads)
+
+
+@entry
+def forward_blocks(thread, threads, control, net, work, data, order, rows, out):
+    """The net's outputs for `rows` rows, into out (rows, outputs)."""
+    last = net.table.shape[0] - 1
+    n_out, width = net.table[last, N_OUT], panel_width(at(net.w, 0))
+    mine = thread * BLOCK
+    while True:
+        first = take(control, ROWS_TAKEN) * BLOCK
+        if first >= rows:
+            break
+        start = first - mine
+        real = forward_block(net, work, data, order, mine, start, rows - start, thread, False, 0, 0)
+        for r in range(mine, mine + real):
+            y = at(work.h, net.table[last, Y] + r * width)
+            if net.table[last, ACTIVATION] == codes.SOFTMAX:
+                softmax_row(y, work.rows * width, n_out, y)
+            for p in range(panels(n_out, y)):
+                for v in range(0, min(width, n_out - p * width), lanes(y)):
+                    store_first(at(out, (start + r) * n_out + p * width), v, load(y, p * work.rows * width + v),
+                                n_out - p * width - v)
+    barrier(control, threads)

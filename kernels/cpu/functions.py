@@ -1,0 +1,157 @@
+"""Activations, slopes and optimizer rules compiled for vectors, as loops over tiles chosen by code.
+
+The code is compared once a tile, outside the loops, so an activation costs what its arithmetic costs.
+"""
+from .. import activations as codes
+from .. import update_rules
+from .gemm import panel_width
+from .jit import inlined, outlined
+from .simd import lanes, load, load_first, select, sqrt, store, store_first
+from .vector_math import erf, exp, tanh
+
+f = codes.define(inlined, exp, tanh, erf, select)
+relu_slope, leaky_relu_slope, tanh_slope = f.relu_slope, f.leaky_relu_slope, f.tanh_slope
+sigmoid_slope, gelu_slope, silu_slope = f.sigmoid_slope, f.gelu_slope, f.silu_slope
+rules = update_rules.define(inlined, sqrt)
+step_constants = rules.step_constants
+
+
+# ------------------------------------------------------------------------------- activations
+
+def _define_loop(function, slope, slope_takes_z):
+    @outlined
+    def loop(z, bias, rows, columns, y, slopes):
+        width = panel_width(z)
+        for v in range(0, columns, lanes(z)):
+            shift = load(bias, v)
+            for r in range(rows):
+                i = r * width + v
+                before = load(z, i) + shift
+                after = function(before)
+                store(y, i, after)
+                store(slopes, i, slope(before if slope_takes_z else after))
+
+    return loop
+
+
+@inlined
+def _same(z):
+    return z
+
+
+@inlined
+def _one(y):
+    return 0.0 * y + 1.0
+
+
+@inlined
+def _tanh(z):
+    return tanh(z)
+
+
+_identity = _define_loop(_same, _one, False)
+_relu = _define_loop(f.relu, relu_slope, False)
+_leaky_relu = _define_loop(f.leaky_relu, leaky_relu_slope, False)
+_tanh_loop = _define_loop(_tanh, tanh_slope, False)
+_sigmoid = _define_loop(f.sigmoid, sigmoid_slope, False)
+_gelu = _define_loop(f.gelu, gelu_slope, True)
+_silu = _define_loop(f.silu, silu_slope, True)
+_sign = _define_loop(f.sign, _one, False)
+
+
+@outlined
+def activate(code, z, bias, rows, columns, y, slopes):
+    """y = f(z + bias) and slopes = f' for `rows` rows of a panel, whole vectors until `columns` are covered.
+
+    z, y, slopes point to rows that lie a panel width apart; y may be z.
+    """
+    columns = min(columns, panel_width(z))
+    if code == codes.RELU:
+        _relu(z, bias, rows, columns, y, slopes)
+    elif code == codes.TANH:
+        _tanh_loop(z, bias, rows, columns, y, slopes)
+    elif code == codes.SIGMOID:
+        _sigmoid(z, bias, rows, columns, y, slopes)
+    elif code == codes.LEAKY_RELU:
+        _leaky_relu(z, bias, rows, columns, y, slopes)
+    elif code == codes.GELU:
+        _gelu(z, bias, rows, columns, y, slopes)
+    elif code == codes.SILU:
+        _silu(z, bias, rows, columns, y, slopes)
+    elif code == codes.SIGN:
+        _sign(z, bias, rows, columns, y, slopes)
+    else:                                                      # identity; softmax is of whole rows, elsewhere
+        _identity(z, bias, rows, columns, y, slopes)
+
+
+@inlined
+def slope_vector(code, y):
+    """f' of one vector of outputs (of pre-activations for GELU and SiLU)."""
+    if code == codes.RELU:
+        return relu_slope(y)
+    if code == codes.TANH:
+        return tanh_slope(y)
+    if code == codes.SIGMOID:
+        return sigmoid_slope(y)
+    if code == codes.LEAKY_RELU:
+        return leaky_relu_slope(y)
+    if code == codes.GELU:
+        return gelu_slope(y)
+    if code == codes.SILU:
+        return silu_slope(y)
+    return _one(y)
+
+
+# ------------------------------------------------------------------------------- optimizer rules
+
+def _define_update(rule, slots):
+    """One step on `count` numbers. Whole vectors, then one masked: memory past the end is not touched."""
+
+    @outlined
+    def loop(w, g, s1, s2, count, l2, constants):
+        whole = count - count % lanes(w)
+        for i in range(0, whole, lanes(w)):
+            weight = load(w, i)
+            first = load(s1, i) if slots > 0 else weight
+            second = load(s2, i) if slots > 1 else weight
+            weight, first, second = rule(weight, load(g, i) + l2 * weight, first, second, constants)
+            store(w, i, weight)
+            if slots > 0:
+                store(s1, i, first)
+            if slots > 1:
+                store(s2, i, second)
+        rest = count - whole
+        if rest > 0:
+            weight = load_first(w, whole, rest)
+            first = load_first(s1, whole, rest) if slots > 0 else weight
+            second = load_first(s2, whole, rest) if slots > 1 else weight
+            weight, first, second = rule(weight, load_first(g, whole, rest) + l2 * weight, first, second, constants)
+            store_first(w, whole, weight, rest)
+            if slots > 0:
+                store_first(s1, whole, first, rest)
+            if slots > 1:
+                store_first(s2, whole, second, rest)
+
+    return loop
+
+
+_sgd = _define_update(rules.sgd, 0)
+_momentum = _define_update(rules.momentum, 1)
+_nesterov = _define_update(rules.nesterov, 1)
+_rmsprop = _define_update(rules.rmsprop, 1)
+_adam = _define_update(rules.adam, 2)
+
+
+@outlined
+def apply_rule(rule, w, g, s1, s2, count, l2, constants):
+    """One optimizer step on `count` numbers in place; the gradient is g + l2 w. See `update_rules`."""
+    if rule == update_rules.SGD:
+        _sgd(w, g, s1, s2, count, l2, constants)
+    elif rule == update_rules.MOMENTUM:
+        _momentum(w, g, s1, s2, count, l2, constants)
+    elif rule == update_rules.NESTEROV:
+        _nesterov(w, g, s1, s2, count, l2, constants)
+    elif rule == update_rules.RMSPROP:
+        _rmsprop(w, g, s1, s2, count, l2, constants)
+    else:
+        _adam(w, g, s1, s2, count, l2, constants)

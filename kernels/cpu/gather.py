@@ -1,0 +1,24 @@
+"""Rows by index, scaled on the way: how uint8 images become a batch. Reference twin: `kernels.reference.gather`."""
+from .jit import entry
+from .simd import at, constant, get, put
+
+
+@entry
+def gather(x, rows, scale, out):
+    """out = x[rows] * scale, in out's dtype.
+
+    x : (any, k) uint8 or out's dtype, rows : int64 (m,) indices into x, out : (m, k) float32 or float64, all
+    C-contiguous; out is written. Raises ValueError for shapes that do not fit together or an index out of range.
+    Training does the same for a row at a time, straight into panels (`network.gather_row`).
+    """
+    k = x.shape[1]
+    if out.shape[0] != rows.shape[0] or out.shape[1] != k:
+        raise ValueError("gather: needs x (any, k), rows (m,), out (m, k)")
+    factor = constant(scale, at(out, 0))
+    for i in range(rows.shape[0]):
+        row = rows[i]
+        if row < 0 or row >= x.shape[0]:
+            raise ValueError("gather: rows must lie in 0 .. len(x) - 1")
+        source, target = at(x, row * k), at(out, i * k)
+        for j in range(k):
+            put(target, j, constant(get(source, j), target) * factor)

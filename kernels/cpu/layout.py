@@ -1,0 +1,106 @@
+"""Where everything lies: one table of offsets per net, and the way between row-major and panels.
+
+Row l of the table describes layer l (columns N_IN ... DZ). Weights are kept as panels (`gemm`), and a second
+time transposed for every layer but the first, because dZ Wᵀ reads W by columns. Activations
+h₀ = x, h₁, ..., h_L and gradients dz₁ ... dz_L are panel matrices of `rows` rows, a multiple of ROWS, so no
+tile of theirs needs an edge. What lies in a panel past the last column never mixes with real columns.
+"""
+from typing import NamedTuple
+
+import numpy as np
+
+from .gemm import VECTORS, panel_width
+from .jit import entry, inlined
+from .simd import ROWS, VECTOR_BYTES, at, get, put
+
+N_IN, N_OUT, ACTIVATION, W, WT, B, X, Y, DZ, FLAT = range(10)
+
+
+class Sizes(NamedTuple):
+    """Elements that each buffer of a net needs."""
+
+    weights: int
+    transposed: int
+    biases: int
+    activations: int
+    gradients: int
+
+
+def python_panel_width(dtype):
+    """P outside compiled code."""
+    return VECTORS * VECTOR_BYTES // np.dtype(dtype).itemsize
+
+
+def round_up(count, multiple):
+    return -(-count // multiple) * multiple
+
+
+def plan(sizes, activations, rows, dtype):
+    """The table (layers, 10) int64 of a net whose buffers hold `rows` rows, and the buffers' sizes."""
+    width = python_panel_width(dtype)
+    rows = round_up(rows, ROWS)
+    table = np.zeros((len(sizes) - 1, 10), np.int64)
+    w = wt = b = dz = flat = 0
+    x = 0
+    for layer, (n_in, n_out, activation) in enumerate(zip(sizes[:-1], sizes[1:], activations, strict=True)):
+        padded_in, padded_out = round_up(n_in, width), round_up(n_out, width)
+        y = x + rows * padded_in
+        table[layer] = n_in, n_out, activation, w, wt, b, x, y, dz, flat
+        w += n_in * padded_out
+        wt += padded_in * n_out if layer > 0 else 0
+        b += padded_out
+        dz += rows * padded_out
+        flat += (n_in + 1) * n_out
+        x = y
+    return table, Sizes(w, wt, b, x + rows * round_up(sizes[-1], width), dz)
+
+
+def cache_aligned(count, dtype):
+    """Zeros whose first element starts a cache line."""
+    itemsize = np.dtype(dtype).itemsize
+    raw = np.zeros(count * itemsize + 64, np.uint8)
+    start = -raw.ctypes.data % 64
+    return raw[start:start + count * itemsize].view(dtype)
+
+
+@inlined
+def _place(r, c, rows, width):
+    """Offset of element (r, c) in a panel matrix of `rows` rows."""
+    return (c // width) * rows * width + r * width + c % width
+
+
+@entry
+def to_panels(flat, table, w, wt, b):
+    """Weights and biases (or an optimizer's slots) from the model's flat layout into panels."""
+    width = panel_width(at(w, 0))
+    for layer in range(table.shape[0]):
+        n_in, n_out = table[layer, N_IN], table[layer, N_OUT]
+        source, pw, pt, pb = (at(flat, table[layer, FLAT]), at(w, table[layer, W]), at(wt, table[layer, WT]),
+                              at(b, table[layer, B]))
+        for c0 in range(0, n_out, width):
+            columns = min(width, n_out - c0)
+            for r in range(n_in):
+                for c in range(c0, c0 + columns):
+                    put(pw, _place(r, c, n_in, width), get(source, r * n_out + c))
+        if layer > 0 and wt.size > 0:
+            for c in range(n_out):
+                for r in range(n_in):
+                    put(pt, _place(c, r, n_out, width), get(source, r * n_out + c))
+        for c in range(n_out):
+            put(pb, c, get(source, n_in * n_out + c))
+
+
+@entry
+def from_panels(flat, table, w, b):
+    """The way back."""
+    width = panel_width(at(w, 0))
+    for layer in range(table.shape[0]):
+        n_in, n_out = table[layer, N_IN], table[layer, N_OUT]
+        target, pw, pb = at(flat, table[layer, FLAT]), at(w, table[layer, W]), at(b, table[layer, B])
+        for c0 in range(0, n_out, width):
+            columns = min(width, n_out - c0)
+            for r in range(n_in):
+                for c in range(c0, c0 + columns):
+                    put(target, r * n_out + c, get(pw, _place(r, c, n_in, width)))
+        for c in range(n_out):
+            put(target, n_in * n_out + c, get(pb, c))

@@ -1,0 +1,242 @@
+"""The three losses and their gradients, a row at a time.
+
+A row's element j lies (j // P) `panel` + j % P after its start: `panel` = P for a row-major row, rows · P for a
+row of a panel matrix, so the same code serves plug-in operations and training. Formulas: `kernels`.
+Each `*_row` turns outputs into gradients in place of `dz` (which may be the outputs themselves), scaled by
+wᵢ / Σ w, and returns the row's loss and how much of it was right.
+"""
+import math
+
+import numpy as np
+
+from .. import losses as codes
+from .gemm import panel_width
+from .jit import entry, inlined, outlined
+from .simd import (
+    at,
+    broadcast,
+    constant,
+    first_lanes,
+    get,
+    lanes,
+    load_first,
+    max_lanes,
+    put,
+    select,
+    store_first,
+    sum_lanes,
+)
+from .vector_math import exp
+
+
+@inlined
+def _offset(j, panel, width):
+    return (j // width) * panel + j % width
+
+
+@inlined
+def _load(p, j, panel, n):
+    """The vector from element j of a row, zero past the row's end."""
+    return load_first(p, _offset(j, panel, panel_width(p)), n - j)
+
+
+@outlined
+def largest(z, panel, n):
+    """Index of the first largest element of a row."""
+    width, best = panel_width(z), 0
+    top = get(z, 0)
+    for j in range(1, n):
+        value = get(z, _offset(j, panel, width))
+        if value > top:
+            top, best = value, j
+    return best
+
+
+@inlined
+def _exponentials(z, dz, panel, n):
+    """dz = e^(z - max z); returns max z and the sum."""
+    top = broadcast(-np.inf, z)
+    for j in range(0, n, lanes(z)):
+        value = _load(z, j, panel, n)
+        top = select(first_lanes(n - j, z), select(value > top, value, top), top)
+    highest = max_lanes(top)
+    total = broadcast(0.0, z)
+    for j in range(0, n, lanes(z)):
+        value = select(first_lanes(n - j, z), exp(_load(z, j, panel, n) - highest), 0.0)
+        store_first(dz, _offset(j, panel, panel_width(z)), value, n - j)
+        total = total + value
+    return highest, sum_lanes(total)
+
+
+@inlined
+def _scale_row(dz, factor, panel, n):
+    for j in range(0, n, lanes(dz)):
+        store_first(dz, _offset(j, panel, panel_width(dz)), _load(dz, j, panel, n) * factor, n - j)
+
+
+@outlined
+def softmax_row(z, panel, n, y):
+    """y = softmax(z) for one row; y may be z."""
+    _, total = _exponentials(z, y, panel, n)
+    _scale_row(y, constant(1.0, y) / total, panel, n)
+
+
+@outlined
+def softmax_label_row(z, panel, n, label, scale, dz):
+    """Cross-entropy with a class index: loss log Σ e^z - z_label, dz = (p - onehot) · scale."""
+    width = panel_width(z)
+    right = 1.0 if largest(z, panel, n) == label else 0.0
+    score = get(z, _offset(label, panel, width))
+    highest, total = _exponentials(z, dz, panel, n)
+    _scale_row(dz, constant(scale, z) / total, panel, n)
+    here = _offset(label, panel, width)
+    put(dz, here, get(dz, here) - constant(scale, z))
+    return math.log(total) - (score - highest), right
+
+
+@outlined
+def softmax_target_row(z, panel, n, t, scale, dz):
+    """Cross-entropy with probabilities t (contiguous): loss Σ tⱼ (log Σ e^z - zⱼ), dz = (p Σ t - t) · scale."""
+    width = panel_width(z)
+    right = 1.0 if largest(z, panel, n) == largest(t, width, n) else 0.0
+    mass, dot = constant(0.0, z), constant(0.0, z)
+    top = get(z, _offset(largest(z, panel, n), panel, width))
+    for j in range(n):
+        # t = 0 gives 0 even for a logit of -inf.
+        if get(t, j) != 0.0:
+            mass += get(t, j)
+            dot += get(t, j) * (get(z, _offset(j, panel, width)) - top)
+    _, total = _exponentials(z, dz, panel, n)
+    factor = mass / total
+    for j in range(0, n, lanes(z)):
+        gradient = (_load(dz, j, panel, n) * factor - load_first(t, j, n - j)) * scale
+        store_first(dz, _offset(j, panel, width), gradient, n - j)
+    return mass * math.log(total) - dot, right
+
+
+@outlined
+def sigmoid_row(z, panel, n, t, scale, dz):
+    """Binary cross-entropy of each output, averaged: dz = (σ(z) - t) · scale / n."""
+    width = panel_width(z)
+    one = constant(1.0, z)
+    loss, right = constant(0.0, z), 0.0
+    for j in range(n):
+        here = _offset(j, panel, width)
+        value, target = get(z, here), get(t, j)
+        small = math.exp(-abs(value))
+        loss += max(value, constant(0.0, z)) - value * target + math.log1p(small)
+        probability = (one if value >= 0 else small) / (one + small)
+        right += 1.0 if (value > 0) == (target > 0.5) else 0.0
+        put(dz, here, (probability - target) * scale / n)
+    return loss / n, right / n
+
+
+@outlined
+def squared_row(z, panel, n, t, scale, dz):
+    """Mean squared error over outputs: dz = 2 (z - t) · scale / n."""
+    width = panel_width(z)
+    total = constant(0.0, z)
+    for j in range(n):
+        here = _offset(j, panel, width)
+        difference = get(z, here) - get(t, j)
+        total += difference * difference
+        put(dz, here, difference * constant(2.0, z) * scale / n)
+    return total / n, 0.0
+
+
+@outlined
+def loss_row(loss, z, panel, n, label, t, scale, dz):
+    """The row's loss and rightness, its gradient into dz. label < 0: the targets t count."""
+    if loss == codes.SOFTMAX_XENT:
+        if label >= 0:
+            value, right = softmax_label_row(z, panel, n, label, scale, dz)
+        else:
+            value, right = softmax_target_row(z, panel, n, t, scale, dz)
+    elif loss == codes.SIGMOID_XENT:
+        value, right = sigmoid_row(z, panel, n, t, scale, dz)
+    else:
+        value, right = squared_row(z, panel, n, t, scale, dz)
+    return float(value), right
+
+
+# ------------------------------------------------------------------------------- operations on plain arrays
+
+@inlined
+def _batch_loss(loss, z, labels, targets, weights, dz):
+    m, n = z.shape
+    weight_sum = 0.0
+    for i in range(m):
+        weight_sum += weights[i] if weights.size > 0 else 1.0
+    total = 0.0
+    p = panel_width(at(z, 0))
+    for i in range(m):
+        weight = float(weights[i]) if weights.size > 0 else 1.0
+        scale = weight / weight_sum if weight_sum > 0 else 0.0
+        label = labels[i] if labels.size > 0 else -1
+        y, t = at(z, i * n), at(targets, i * n)
+        value, _ = loss_row(loss, y, p, n, label, t, constant(scale, y), at(dz, i * n))
+        total += value * scale
+    return total
+
+
+@entry
+def softmax_xent(z, labels, targets, weights, dz):
+    """Mean softmax cross-entropy and its gradient in one pass: loss = Σ wᵢ lᵢ / Σ wᵢ, dz = (p - t) wᵢ / Σ w.
+
+    Parameters
+    ----------
+    z, dz : (m, n) logits and ∂loss/∂z, float32 or float64, C-contiguous; dz is written and may be z.
+    labels : int64 (m,) class indices in 0 .. n - 1, or (0,) when targets are given.
+    targets : (m, n) probabilities or one-hot rows, or (0, 0) when labels are given.
+    weights : (m,) at least 0, or (0,) for all ones.
+
+    Returns
+    -------
+    float : the loss, summed over rows in float64. 0 when all weights are 0.
+
+    Raises
+    ------
+    ValueError : shapes that do not fit together, a label out of range.
+
+    Notes
+    -----
+    Stable for any finite logits: the row's largest is subtracted first. Formula: standard.
+    """
+    m, n = z.shape
+    if dz.shape != z.shape or (weights.size > 0 and weights.shape[0] != m):
+        raise ValueError("softmax_xent: needs z, dz (m, n) and weights (m,) or (0,)")
+    if labels.size > 0:
+        if labels.shape[0] != m or targets.size > 0:
+            raise ValueError("softmax_xent: needs labels (m,) and targets (0, 0), or labels (0,) and targets (m, n)")
+        for i in range(m):
+            if labels[i] < 0 or labels[i] >= n:
+                raise ValueError("softmax_xent: labels must lie in 0 .. n - 1")
+    elif targets.shape != z.shape and z.size > 0:
+        raise ValueError("softmax_xent: needs labels (m,) and targets (0, 0), or labels (0,) and targets (m, n)")
+    return _batch_loss(codes.SOFTMAX_XENT, z, labels, targets, weights, dz)
+
+
+@entry
+def sigmoid_xent(z, targets, weights, dz):
+    """Mean binary cross-entropy of sigmoid outputs and its gradient: dz = (σ(z) - t) wᵢ / (n Σ w).
+
+    z, targets, dz : (m, n); weights : (m,) or (0,). float32 or float64, C-contiguous; dz is written and may be z.
+    Returns the loss as float, averaged over outputs and (weighted) rows, summed in float64.
+    Raises ValueError for shapes that do not fit together. Formula: standard, stable for any finite z.
+    """
+    if targets.shape != z.shape or dz.shape != z.shape or (weights.size > 0 and weights.shape[0] != z.shape[0]):
+        raise ValueError("sigmoid_xent: needs z, targets, dz (m, n) and weights (m,) or (0,)")
+    return _batch_loss(codes.SIGMOID_XENT, z, np.empty(0, np.int64), targets, weights, dz)
+
+
+@entry
+def squared_error(z, targets, weights, dz):
+    """Mean squared error and its gradient: dz = 2 (z - t) wᵢ / (n Σ w).
+
+    z, targets, dz : (m, n); weights : (m,) or (0,). float32 or float64, C-contiguous; dz is written and may be z.
+    Returns the loss as float, averaged over outputs and (weighted) rows, summed in float64.
+    Raises ValueError for shapes that do not fit together. Formula: standard.
+    """
+    if targets.shape != z.shape or dz.shape != z.shape or (weights.size > 0 and weights.shape[0] != z.shape[0]):
+        raise ValueError("squared_error: needs z, targets, dz (m, n) and weights (m,) or (0,)")
+    return _batch_loss(codes.SQUARED_ERROR, z, np.empty(0, np.int64), targets, weights, dz)

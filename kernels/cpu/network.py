@@ -1,0 +1,327 @@
+"""A whole net over a block of rows: forward, loss, backward; and the weights' half of a training step.
+
+A step has two phases, each shared among the threads by counters, with a barrier after each:
+    rows      a block of rows goes all the way: gather, every layer forward, loss, every dz backward.
+              Rows do not need each other, so nobody waits between layers.
+    weights   a group of ROWS in-features of a layer: dW = hᵀ dz over the whole batch, one tile at a time, and
+              the optimizer at once on the tile: the gradient never goes to memory.
+Each number is computed whole by one thread, in an order set by the shapes: the bits do not depend on threads.
+
+During forward the slope f'(z) goes to the dz buffer (times the dropout factor, where there is dropout); backward
+multiplies it by dz Wᵀ in place. So one rule serves every activation, also those whose output does not tell
+their slope.
+"""
+from typing import NamedTuple
+
+import numpy as np
+
+from .functions import activate, apply_rule
+from .gemm import dense_tile, panel_width, panels, sparse_tile
+from .jit import inlined, outlined
+from .layout import ACTIVATION, DZ, N_IN, N_OUT, WT, B, W, X, Y
+from .losses import loss_row
+from .philox import four_rows, keep_threshold
+from .simd import (
+    ROWS,
+    at,
+    constant,
+    get,
+    lanes,
+    load,
+    load_bytes,
+    mask_bits,
+    put,
+    reinterpret,
+    select,
+    step,
+    store,
+    words_at_least,
+)
+
+
+class Net(NamedTuple):
+    """What a net is made of, as the kernels hold it."""
+
+    table: np.ndarray            # (layers, 10) int64: `layout`
+    dropout: np.ndarray          # (layers,) float64 rates
+    w: np.ndarray                # weight panels
+    wt: np.ndarray               # transposed weight panels of layers 1 ...
+    b: np.ndarray                # biases, each layer padded to whole panels
+
+
+class Work(NamedTuple):
+    """Scratch memory for `rows` rows, and a piece for each thread."""
+
+    rows: int                    # a multiple of ROWS
+    h: np.ndarray                # activation panels, the input first
+    dz: np.ndarray               # slopes, then ∂loss/∂z
+    tiles: np.ndarray            # (threads, 2 ROWS P)
+    index: np.ndarray            # (threads, ...) int32: steps that are not all zero
+    nonzero: np.ndarray          # (groups of ROWS in-features, rows) uint8: a bit for each x that is not 0; or (0, 0)
+
+
+class Data(NamedTuple):
+    """Rows to train on or to judge by."""
+
+    x: np.ndarray                # the bytes of X, row-major
+    itemsize: int                # 1: uint8; else X has the net's dtype
+    scale: float                 # multiplies X on its way in
+    labels: np.ndarray           # int64 (n,) or (0,)
+    targets: np.ndarray          # (n, outputs) or (0, 0)
+    weights: np.ndarray          # (n,) or (0,)
+
+
+BLOCK = 4 * ROWS                 # rows a thread takes at a time
+
+
+# ------------------------------------------------------------------------------- input
+
+@inlined
+def _input_vector(data, start, j, like):
+    """Vector j, j + 1, ... of the input row whose first element is number `start`."""
+    if data.itemsize == 1:
+        return load_bytes(at(data.x, start), j, like) * data.scale
+    return load(reinterpret(at(data.x, start * data.itemsize), like), j) * data.scale
+
+
+@inlined
+def _input_number(data, start, j, like):
+    if data.itemsize == 1:
+        return constant(get(at(data.x, start), j), like) * constant(data.scale, like)
+    return get(reinterpret(at(data.x, start * data.itemsize), like), j) * constant(data.scale, like)
+
+
+@outlined
+def gather_row(data, row, n, out, panel):
+    """One row of X, scaled, into panels: element j at (j // P) panel + j % P."""
+    width, whole = panel_width(out), n - n % lanes(out)
+    for j in range(0, whole, lanes(out)):
+        store(out, (j // width) * panel + j % width, _input_vector(data, row * n, j, out))
+    for j in range(whole, n):
+        put(out, (j // width) * panel + j % width, _input_number(data, row * n, j, out))
+
+
+@outlined
+def _mark_nonzero(x, panel, n, nonzero, rows):
+    """A byte for each group of ROWS in-features of one row, a bit for each that is not zero."""
+    width, group = panel_width(x), 0
+    for c in range(0, n, width):
+        marks = mask_bits(load(x, (c // width) * panel) != 0.0)
+        marks |= mask_bits(load(x, (c // width) * panel + lanes(x)) != 0.0) << lanes(x)
+        for _ in range(0, min(width, n - c), ROWS):
+            put(nonzero, group * rows, marks & ((1 << ROWS) - 1))
+            marks >>= ROWS
+            group += 1
+
+
+@outlined
+def _list_inputs(nonzero, rows, n, index):
+    """In-features that any of ROWS neighbouring rows has; returns how many."""
+    count = 0
+    for group in range((n + ROWS - 1) // ROWS):
+        marks = 0
+        for r in range(ROWS):
+            marks |= get(nonzero, group * rows + r)
+        for i in range(ROWS):
+            put(index, count, group * ROWS + i)
+            count += (marks >> i) & 1
+    return count
+
+
+@outlined
+def _list_rows(nonzero, m, index):
+    """Rows that have any of a group's in-features; returns how many."""
+    count = 0
+    for r in range(m):
+        put(index, count, r)
+        count += 1 if get(nonzero, r) != 0 else 0
+    return count
+
+
+# ------------------------------------------------------------------------------- rows
+
+@outlined
+def forward_layer(net, work, layer, first, rows, thread, training, sparse, seed, step_number):
+    """h_out = dropout(f(h W + b)) for rows first .. first + rows - 1 (a multiple of ROWS); slopes into dz."""
+    n_in, n_out = net.table[layer, N_IN], net.table[layer, N_OUT]
+    width = panel_width(at(net.w, 0))
+    capacity = work.rows
+    x, tile = at(work.h, net.table[layer, X] + first * width), at(work.tiles, thread * 2 * ROWS * width)
+    index = at(work.index, thread * work.index.shape[1])
+    counts = n_in
+    for p in range(panels(n_out, x)):
+        columns = n_out - p * width
+        w = at(net.w, net.table[layer, W] + p * n_in * width)
+        bias = at(net.b, net.table[layer, B] + p * width)
+        y = at(work.h, net.table[layer, Y] + p * capacity * width + first * width)
+        slopes = at(work.dz, net.table[layer, DZ] + p * capacity * width + first * width)
+        for r in range(0, rows, ROWS):
+            here = step(x, r * width)
+            if sparse:
+                listed = step(index, (r // ROWS) * (n_in + ROWS))
+                counts = get(listed, n_in + ROWS - 1)
+                sparse_tile(here, width, ROWS, capacity * width, 1, w, width, columns, listed, counts, tile)
+            else:
+                dense_tile(here, width, ROWS, capacity * width, 1, w, width, columns, index, n_in, tile)
+            slope = step(slopes, r * width) if training else step(tile, ROWS * width)
+            activate(net.table[layer, ACTIVATION], tile, bias, ROWS, columns, step(y, r * width), slope)
+        if training and net.dropout[layer] > 0.0:
+            _drop(y, slopes, first, rows, p * width, columns, net.dropout[layer], seed, step_number, layer)
+
+
+@outlined
+def _drop(y, slopes, first, rows, column, columns, rate, seed, step_number, layer):
+    """Dropout on a panel: y and slope times 1 / (1 - rate) where kept, 0 elsewhere."""
+    width = panel_width(y)
+    threshold, factor = keep_threshold(rate), constant(1.0 / (1.0 - rate), y)
+    for r in range(0, rows, 4):
+        for v in range(0, min(columns, width), lanes(y)):
+            w0, w1, w2, w3 = four_rows(first + r, column + v, layer, step_number, seed, y)
+            _drop_vector(y, slopes, r * width + v, w0, threshold, factor)
+            _drop_vector(y, slopes, (r + 1) * width + v, w1, threshold, factor)
+            _drop_vector(y, slopes, (r + 2) * width + v, w2, threshold, factor)
+            _drop_vector(y, slopes, (r + 3) * width + v, w3, threshold, factor)
+
+
+@inlined
+def _drop_vector(y, slopes, i, words, threshold, factor):
+    keep = words_at_least(words, threshold)
+    store(y, i, select(keep, load(y, i) * factor, 0.0))
+    store(slopes, i, select(keep, load(slopes, i) * factor, 0.0))
+
+
+@outlined
+def backward_layer(net, work, layer, first, rows, thread):
+    """dz of the layer below: (dz Wᵀ) ⊙ slopes, in place of the slopes."""
+    n_in, n_out = net.table[layer, N_IN], net.table[layer, N_OUT]
+    width = panel_width(at(net.w, 0))
+    capacity = work.rows
+    dz, tile = at(work.dz, net.table[layer, DZ] + first * width), at(work.tiles, thread * 2 * ROWS * width)
+    index = at(work.index, 0)
+    for p in range(panels(n_in, dz)):
+        wt = at(net.wt, net.table[layer, WT] + p * n_out * width)
+        below = at(work.dz, net.table[layer - 1, DZ] + p * capacity * width + first * width)
+        for r in range(0, rows, ROWS):
+            dense_tile(step(dz, r * width), width, ROWS, capacity * width, 1, wt, width, n_in - p * width,
+                       index, n_out, tile)
+            target = step(below, r * width)
+            for i in range(0, ROWS * width, lanes(tile)):
+                store(target, i, load(tile, i) * load(target, i))
+
+
+@outlined
+def forward_block(net, work, data, order, first, start, m, thread, training, seed, step_number):
+    """Gathers rows order[start + first ...] (start + first ... where order is empty) and runs them through the net.
+
+    m: rows of the batch. Returns how many rows the block has: BLOCK, or fewer at the batch's end.
+    """
+    n_in = net.table[0, N_IN]
+    width = panel_width(at(net.w, 0))
+    capacity, sparse = work.rows, work.nonzero.size > 0
+    real = min(BLOCK, m - first)
+    rows = (real + ROWS - 1) // ROWS * ROWS
+    for r in range(first, first + real):
+        row = order[start + r] if order.size > 0 else start + r
+        x = at(work.h, r * width)
+        gather_row(data, row, n_in, x, capacity * width)
+        if sparse:
+            _mark_nonzero(x, capacity * width, n_in, at(work.nonzero, r), capacity)
+    if sparse:
+        index = at(work.index, thread * work.index.shape[1])
+        for r in range(0, rows, ROWS):
+            listed = step(index, (r // ROWS) * (n_in + ROWS))
+            count = _list_inputs(at(work.nonzero, first + r), capacity, n_in, listed)
+            put(listed, n_in + ROWS - 1, count)
+    for layer in range(net.table.shape[0]):
+        forward_layer(net, work, layer, first, rows, thread, training, sparse and layer == 0, seed, step_number)
+    return real
+
+
+@outlined
+def loss_block(net, work, data, order, first, start, real, loss, weight_sum, row_loss, row_right):
+    """Losses of the block's rows, and their gradient in place of the outputs."""
+    last = net.table.shape[0] - 1
+    n_out, width = net.table[last, N_OUT], panel_width(at(net.w, 0))
+    capacity = work.rows
+    for r in range(first, first + real):
+        row = order[start + r] if order.size > 0 else start + r
+        label = data.labels[row] if data.labels.size > 0 else -1
+        weight = float(data.weights[row]) if data.weights.size > 0 else 1.0
+        y = at(work.h, net.table[last, Y] + r * width)
+        scale = weight / weight_sum if weight_sum > 0.0 else 0.0
+        value, right = loss_row(loss, y, capacity * width, n_out, label, at(data.targets, row * data.targets.shape[1]),
+                                constant(scale, y), y)
+        row_loss[r] = value * weight
+        row_right[r] = right
+
+
+@outlined
+def backward_block(net, work, first, real, thread):
+    """From ∂loss/∂y in place of the outputs to dz of every layer."""
+    last = net.table.shape[0] - 1
+    n_out, width = net.table[last, N_OUT], panel_width(at(net.w, 0))
+    capacity = work.rows
+    rows = (real + ROWS - 1) // ROWS * ROWS
+    for p in range(panels(n_out, at(net.w, 0))):
+        offset = p * capacity * width + first * width
+        dy, dz = at(work.h, net.table[last, Y] + offset), at(work.dz, net.table[last, DZ] + offset)
+        for i in range(0, rows * width, lanes(dz)):
+            store(dz, i, load(dy, i) * load(dz, i))
+    for layer in range(last, 0, -1):
+        backward_layer(net, work, layer, first, rows, thread)
+
+
+# ------------------------------------------------------------------------------- weights
+
+@outlined
+def update_group(net, slots, work, layer, group, m, thread, rule, l2, weight_constants):
+    """dW of ROWS in-features over the whole batch, and the optimizer on them."""
+    n_in, n_out = net.table[layer, N_IN], net.table[layer, N_OUT]
+    width = panel_width(at(net.w, 0))
+    capacity = work.rows
+    k = group * ROWS
+    rows = min(ROWS, n_in - k)
+    h = at(work.h, net.table[layer, X] + (k // width) * capacity * width + k % width)
+    tile, index = at(work.tiles, thread * 2 * ROWS * width), at(work.index, thread * work.index.shape[1])
+    sparse = layer == 0 and work.nonzero.size > 0
+    count = m
+    if sparse:
+        count = _list_rows(at(work.nonzero, group * capacity), m, index)
+    for p in range(panels(n_out, tile)):
+        columns = n_out - p * width
+        dz = at(work.dz, net.table[layer, DZ] + p * capacity * width)
+        if sparse:
+            sparse_tile(h, 1, ROWS, width * width, width, dz, width, columns, index, count, tile)
+        else:
+            dense_tile(h, 1, ROWS, width * width, width, dz, width, columns, index, count, tile)
+        here = net.table[layer, W] + p * n_in * width + k * width
+        apply_rule(rule, at(net.w, here), tile, at(slots.w1, here), at(slots.w2, here), rows * width,
+                   constant(l2, tile), weight_constants)
+        if layer > 0:
+            wt = at(net.wt, net.table[layer, WT] + (k // width) * n_out * width + k % width)
+            _transpose_tile(at(net.w, here), rows, min(columns, width), step(wt, p * width * width))
+
+
+@inlined
+def _transpose_tile(w, rows, columns, wt):
+    width = panel_width(w)
+    for c in range(columns):
+        for r in range(rows):
+            put(wt, c * width + r, get(w, r * width + c))
+
+
+@outlined
+def update_biases(net, slots, work, layer, m, thread, rule, bias_constants):
+    """db = Σ_rows dz, and the optimizer on it; no l2."""
+    n_out, width = net.table[layer, N_OUT], panel_width(at(net.w, 0))
+    tile = at(work.tiles, thread * 2 * ROWS * width)
+    for p in range(panels(n_out, tile)):
+        dz = at(work.dz, net.table[layer, DZ] + p * work.rows * width)
+        for v in range(0, width, lanes(dz)):
+            total = load(dz, v)
+            for r in range(1, m):
+                total = total + load(dz, r * width + v)
+            store(tile, v, total)
+        here = net.table[layer, B] + p * width
+        apply_rule(rule, at(net.b, here), tile, at(slots.b1, here), at(slots.b2, here), width,
+                   constant(0.0, tile), bias_constants)

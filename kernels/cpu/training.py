@@ -1,0 +1,199 @@
+"""Training and inference as `fastmlp` calls them: buffers allocated once, then compiled loops.
+
+`prepare` holds the weights as panels, the layout that the tiles read; `train_epoch` enters `epoch.train_steps` in
+chunks of steps short enough for Ctrl-C; `read_parameters` brings the weights back.
+"""
+from itertools import pairwise
+
+import numpy as np
+
+from .. import update_rules
+from .epoch import Recipe, Slots, Totals, evaluate_blocks, forward_blocks, train_steps
+from .layout import cache_aligned, from_panels, plan, python_panel_width, round_up, to_panels
+from .network import BLOCK, Data, Net, Work
+from .simd import ROWS
+from .threads import Team, choose_threads
+
+# One chunk of steps: about 20 ms on one core, so that Ctrl-C is prompt and entering compiled code costs nothing.
+CHUNK_FLOPS = 2e9
+LAYER_OVERHEAD_FLOPS = 5e4       # what a layer costs however small it is
+# Listing the steps that are not all zero pays below this share of them (measured: lists cost about 5 %).
+SPARSE_SHARE = 0.8
+SAMPLED_ROWS = 1024
+
+NO_ROWS = np.empty(0, np.int64)
+NO_ROWS.flags.writeable = False
+
+
+class State:
+    """Everything training needs, allocated once. `step` counts finished optimizer steps."""
+
+    def __init__(self, parameters, sizes, activations, dropout, recipe, scale, n_threads):
+        dtype = parameters.dtype
+        self.dtype, self.sizes, self.scale, self.recipe = dtype, sizes, scale, recipe
+        self.threads = choose_threads(n_threads, step_flops(sizes, recipe.batch))
+        self.team = Team(self.threads)
+        table, need = plan(sizes, activations, recipe.batch, dtype)
+        self.net = Net(table, np.asarray(dropout, np.float64), cache_aligned(need.weights, dtype),
+                       cache_aligned(need.transposed, dtype), cache_aligned(need.biases, dtype))
+        to_panels(as_input(parameters, dtype), table, self.net.w, self.net.wt, self.net.b)
+        used = update_rules.SLOTS[recipe.rule]
+        self.slots = Slots(*(cache_aligned(size if used > slot else 0, dtype)
+                             for size in (need.weights, need.biases) for slot in (0, 1)))
+        self.work = None             # made when the data are seen: they decide whether zeros are skipped
+        self.activations = activations
+        self.totals = Totals(np.zeros(recipe.batch), np.zeros(recipe.batch), np.zeros(4))
+        self.steps_before_epoch = 0
+        self.inference = make_inference(sizes, activations, dtype, self.threads)
+
+    @property
+    def step(self):
+        return self.steps_before_epoch + int(self.totals.sums[3])
+
+
+def step_flops(sizes, rows):
+    """Multiply-adds of a training step count 2, three times a weight and row; a little for each layer."""
+    return sum(6.0 * rows * n_in * n_out + LAYER_OVERHEAD_FLOPS for n_in, n_out in pairwise(sizes))
+
+
+def make_work(sizes, need, rows, threads, dtype, sparse):
+    rows = round_up(rows, ROWS)
+    lists = max(BLOCK // ROWS * (sizes[0] + ROWS), rows + 1)
+    groups = round_up(sizes[0], python_panel_width(dtype)) // ROWS
+    return Work(rows, cache_aligned(need.activations, dtype), cache_aligned(need.gradients, dtype),
+                np.zeros((threads, 2 * ROWS * python_panel_width(dtype)), dtype),
+                np.zeros((threads, lists), np.int32),
+                np.zeros((groups, rows) if sparse else (0, 0), np.uint8))
+
+
+def make_inference(sizes, activations, dtype, threads):
+    """The table and scratch of inference: a BLOCK of rows for each thread."""
+    table, need = plan(sizes, activations, threads * BLOCK, dtype)
+    totals = Totals(np.zeros(threads * BLOCK), np.zeros(threads * BLOCK), np.zeros(4))
+    return table, make_work(sizes, need, threads * BLOCK, threads, dtype, False), totals
+
+
+def prepare(parameters, sizes, activations, *, dropout, loss, rule, hyper, l2, batch_size, scale, seed, n_threads):
+    """A `State` with its own copy of the weights. Arguments: `kernels`."""
+    sizes = tuple(int(s) for s in sizes)
+    tasks = [(layer, group) for layer, n_in in enumerate(sizes[:-1]) for group in (*range(-(-n_in // ROWS)), -1)]
+    recipe = Recipe(int(batch_size), int(loss), int(rule), np.asarray(hyper, np.float64), float(l2), int(seed),
+                    np.array(tasks, np.int64))
+    return State(parameters, sizes, tuple(activations), dropout, recipe, float(scale), n_threads)
+
+
+def as_input(array, dtype):
+    """The array as compiled code takes its inputs: C-contiguous, aligned and read-only, so that a user's
+    read-only or memory-mapped array has the type that is compiled already."""
+    array = np.require(array, dtype, "CA").view(np.ndarray)
+    array.flags.writeable = False
+    return array
+
+
+def make_data(x, scale, labels, targets, weights, dtype):
+    if x.dtype != np.uint8 and x.dtype != dtype:
+        raise TypeError(f"x must be uint8 or {dtype}, got {x.dtype}")
+    return Data(as_input(x, x.dtype).reshape(-1).view(np.uint8), x.itemsize, scale, as_input(labels, np.int64),
+                as_input(targets, dtype), as_input(weights, dtype))
+
+
+def has_zeros_to_skip(x):
+    """Whether enough of X is zero that groups of ROWS rows, and of ROWS columns, often are zero throughout."""
+    sample = x[:: max(1, len(x) // SAMPLED_ROWS)][:SAMPLED_ROWS] != 0
+    whole = len(sample) // ROWS * ROWS
+    if whole == 0:
+        return False
+    tiles = sample[:whole].reshape(-1, ROWS, sample.shape[1]).any(axis=1)
+    return tiles.mean() < SPARSE_SHARE
+
+
+def train_epoch(state, x, labels, targets, weights, order, rates):
+    """One pass over the rows `order`; returns (Σ wᵢ lᵢ, right answers, Σ w). Arguments: `kernels`."""
+    data = make_data(x, state.scale, labels, targets, weights, state.dtype)
+    if state.work is None:
+        _, need = plan(state.sizes, state.activations, state.recipe.batch, state.dtype)
+        state.work = make_work(state.sizes, need, state.recipe.batch, state.threads, state.dtype, has_zeros_to_skip(x))
+    order, rates = as_input(order, np.int64), as_input(rates, np.float64)
+    state.steps_before_epoch = state.step
+    state.totals.sums[:] = 0.0
+    chunk = max(1, int(CHUNK_FLOPS // step_flops(state.sizes, state.recipe.batch)))
+    for first in range(0, len(rates), chunk):
+        state.team.run(train_steps, state.net, state.slots, state.work, data, order, rates, state.recipe, state.totals,
+                       first, min(first + chunk, len(rates)), state.step)
+    return tuple(state.totals.sums[:3].tolist())
+
+
+def evaluate(state, x, labels, targets, weights):
+    """Loss and right answers without training: (Σ wᵢ lᵢ, right answers, Σ w)."""
+    data = make_data(x, state.scale, labels, targets, weights, state.dtype)
+    table, work, totals = state.inference
+    block_sums = np.zeros((-(-len(x) // BLOCK), 3))
+    state.team.run(evaluate_blocks, state.net._replace(table=table), work, data, NO_ROWS, state.recipe.loss, len(x),
+                   block_sums, totals)
+    return tuple(block_sums.sum(axis=0).tolist())
+
+
+def forward(parameters, sizes, activations, x, scale, n_threads, out):
+    """out (m, outputs) = the net's output for every row of x. Arguments: `kernels`."""
+    sizes, dtype = tuple(int(s) for s in sizes), parameters.dtype
+    if out.shape != (len(x), sizes[-1]) or out.dtype != dtype or not out.flags.c_contiguous:
+        raise ValueError(f"out must be a C-contiguous {dtype} array of shape {(len(x), sizes[-1])}")
+    if len(x) == 0:
+        return
+    threads = min(choose_threads(n_threads, step_flops(sizes, len(x)) / 3), -(-len(x) // BLOCK))
+    table, work, _ = make_inference(sizes, activations, dtype, threads)
+    _, need = plan(sizes, activations, threads * BLOCK, dtype)
+    nothing = np.empty(0, dtype)
+    net = Net(table, np.zeros(len(table)), cache_aligned(need.weights, dtype), nothing,
+              cache_aligned(need.biases, dtype))
+    to_panels(as_input(parameters, dtype), table, net.w, net.wt, net.b)
+    data = make_data(x, float(scale), NO_ROWS, np.empty((0, 0), dtype), nothing, dtype)
+    with Team(threads) as team:
+        team.run(forward_blocks, net, work, data, NO_ROWS, len(x), out)
+
+
+# ------------------------------------------------------------------------------- weights and slots, in and out
+
+def read_parameters(state, parameters):
+    """Copies the weights out into the flat layout."""
+    from_panels(parameters, state.net.table, state.net.w, state.net.b)
+
+
+def read_optimizer(state, s1, s2):
+    """Copies the optimizer's slots out; arrays of size 0 for slots that its rule does not use."""
+    for flat, w, b in ((s1, state.slots.w1, state.slots.b1), (s2, state.slots.w2, state.slots.b2)):
+        if flat.size:
+            from_panels(flat, state.net.table, w, b)
+
+
+def write_optimizer(state, step, s1, s2):
+    """Puts slots and the step count back."""
+    nothing = np.empty(0, state.dtype)
+    for flat, w, b in ((s1, state.slots.w1, state.slots.b1), (s2, state.slots.w2, state.slots.b2)):
+        if flat.size:
+            to_panels(as_input(flat, state.dtype), state.net.table, w, nothing, b)
+    state.steps_before_epoch = int(step)
+    state.totals.sums[3] = 0.0
+
+
+# ------------------------------------------------------------------------------- compilation
+
+def warm_up(dtype):
+    """Compiles, or loads from the cache, all that training and inference enter for one dtype."""
+    dtype = np.dtype(dtype)
+    sizes, codes = (3, 2), (0,)
+    parameters = np.zeros(8, dtype)
+    labels, none, no_weights = np.zeros(2, np.int64), np.empty((0, 0), dtype), np.empty(0, dtype)
+    x = np.ones((2, 3), dtype)
+    state = prepare(parameters, sizes, codes, dropout=(0.0,), loss=0, rule=update_rules.SGD, hyper=(0, 0, 0, 0), l2=0.0,
+                    batch_size=2, scale=1.0, seed=0, n_threads=1)
+    train_epoch(state, x, labels, none, no_weights, np.arange(2), np.zeros(1))
+    evaluate(state, x, labels, none, no_weights)
+    read_parameters(state, parameters)
+    forward(parameters, sizes, codes, x, 1.0, 1, np.empty((2, 2), dtype))
+
+
+def needs_compiling(dtype):
+    """Whether `warm_up` would have to compile rather than load."""
+    return not all(function.is_ready(np.dtype(dtype).name)
+                   for function in (train_steps, evaluate_blocks, forward_blocks, to_panels, from_panels))

@@ -1,0 +1,34 @@
+"""The optimizer step on flat arrays. Training applies the same rules in the epilogue of each dW tile."""
+from .. import update_rules
+from .functions import apply_rule, step_constants
+from .jit import entry
+from .simd import at, constant
+
+
+@entry
+def update(rule, hyper, learning_rate, step, w, g, s1, s2):
+    """One step of an optimizer, in place. Rules and sources: `kernels.update_rules`.
+
+    Parameters
+    ----------
+    rule : int, a code of `kernels.update_rules`.
+    hyper : float64 (4,): momentum | rho | beta1, beta2, epsilon, weight_decay.
+    learning_rate : float; step : int, 1 for the first.
+    w, g, s1, s2 : (count,) weights, gradient and slots, float32 or float64, C-contiguous; slots that the
+        rule does not use may be (0,). w and slots are changed.
+
+    Raises
+    ------
+    ValueError : an unknown rule, or arrays of different lengths.
+    """
+    if not update_rules.SGD <= rule <= update_rules.ADAMW:
+        raise ValueError("update: rule must be a code of kernels.update_rules")
+    if hyper.shape[0] != 4 or step < 1:
+        raise ValueError("update: hyper must have 4 numbers and step must be at least 1")
+    count = w.shape[0]
+    needs_first = rule != update_rules.SGD
+    needs_second = rule >= update_rules.ADAM
+    if g.shape[0] != count or (needs_first and s1.shape[0] != count) or (needs_second and s2.shape[0] != count):
+        raise ValueError("update: w, g and the slots that the rule uses must have the same length")
+    constants = step_constants(rule, hyper, learning_rate, step)
+    apply_rule(rule, at(w, 0), at(g, 0), at(s1, 0), at(s2, 0), count, constant(0.0, at(w, 0)), constants)
