@@ -28,7 +28,7 @@ def mask(package, shape, rate, seed, step=0, layer=0, dtype=np.float32):
 
 
 def test_reference_mask_by_its_definition():
-    shape, rate, seed, step, layer = (5, 11), 0.3, 0xFEDCBA9876543210, 12, 2
+    shape, rate, seed, step, layer = (5, 11), 0.3, 0x7EDCBA9876543210, 12, 2
     y = mask(reference, shape, rate, seed, step, layer)
     for r, c in np.ndindex(shape):
         word = reference.philox(c, r // 4, layer, step, seed & 0xFFFFFFFF, seed >> 32)[r % 4]
