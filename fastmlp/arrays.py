@@ -42,7 +42,7 @@ def feature_matrix(value, name, dtype):
     if names is not None and array.dtype.kind not in "biuf":
         array = _frame_columns(value, name, names)
     if array.ndim != 2:
-        hint = ""
+        hint = f" from a {type(value).__name__}" if array.ndim == 0 else ""
         if array.ndim == 1:
             hint = f"; use {name}.reshape(-1, 1) for one feature or {name}.reshape(1, -1) for one row"
         elif array.ndim > 2:

@@ -4,10 +4,8 @@ Imports nothing of ours but kernels, and each kernel package only when it is cho
 """
 import difflib
 import importlib
-import logging
 import os
 
-log = logging.getLogger("fastmlp")
 NAMES = ("auto", "cpu", "cuda", "reference")
 
 
@@ -47,10 +45,8 @@ def choose(device="auto"):
 
 
 def kernels(device="auto"):
-    """The kernel package of a device; logs an automatic choice and its reason."""
-    name, reason = choose(device)
-    if device == "auto":
-        log.info("device: %s (%s)", name, reason)
+    """The kernel package of a device."""
+    name, _ = choose(device)
     try:
         return importlib.import_module(f"fastmlp.kernels.{name}")
     except ImportError as error:

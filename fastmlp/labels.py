@@ -197,7 +197,8 @@ def _from_objects(array, name):
     """Objects as text, integers or floats if all are of one such kind."""
     values = array.reshape(-1).tolist()
     for row, value in enumerate(values):
-        if value is None or type(value).__name__ in ("NAType", "NaTType") or value != value:
+        if value is None or type(value).__name__ in ("NAType", "NaTType") or \
+                (isinstance(value, float) and value != value):
             raise ValueError(f"{name} has no label in row {row // (array.size // len(array))} ({value!r}); "
                              "drop such rows or give them a label of their own")
     for kinds, dtype in ((str, np.str_), (bytes, np.bytes_), (bool | np.bool_, np.bool_),

@@ -111,6 +111,7 @@ def train(X, y, *, hidden=(100,), activation="relu", dropout=0.0, loss="auto", i
     rng = np.random.default_rng(seed)
     net = _net_options(hidden, activation, dropout, loss, initializer, dtype, model)
     kernels, n_threads = devices.kernels(device), devices.threads(n_threads)
+    log.info("device: %s (%s)", *devices.choose(device))
     x, feature_names = read_features(X, "X", net.dtype, model)
     task = task_of(y, loss) if model is None else model.task
     rows = read_rows(x, y, sample_weight, task, net.dtype)
@@ -162,7 +163,8 @@ def train(X, y, *, hidden=(100,), activation="relu", dropout=0.0, loss="auto", i
                 if watch is not None and watch.see(number, numbers, model.parameters):
                     history.stopped = "early_stopping"
                 for callback in callbacks:
-                    if callback(model, {"epoch": number, **numbers}) is True:
+                    answer = callback(model, {"epoch": number, **numbers})
+                    if answer is True or answer is np.True_:
                         history.stopped = "callback"
                 if history.stopped:
                     log.info("stopped after epoch %d by %s", number, history.stopped)
@@ -202,6 +204,8 @@ class _NetOptions:
 
 def _net_options(hidden, activation, dropout, loss, initializer, dtype, model):
     """The options that shape a net, checked; those of `model` if one is given, which no other option may contradict."""
+    if model is not None and not isinstance(model, MLP):
+        raise TypeError(f"model must be a fastmlp.MLP to train further, got {model!r}")
     hidden, dtype = checks.hidden_sizes(hidden), checks.dtype(dtype)
     checks.choice("initializer", initializer, initializers.NAMES)
     layers = len(hidden) if model is None or hidden != (100,) else len(model.activations)
@@ -213,8 +217,6 @@ def _net_options(hidden, activation, dropout, loss, initializer, dtype, model):
         raise ValueError(f"dropout={dropout} acts on hidden layers, of which there are none; pass dropout=0")
     if model is None:
         return _NetOptions(hidden, activations, rates, dtype)
-    if not isinstance(model, MLP):
-        raise TypeError(f"model must be a fastmlp.MLP to train further, got {type(model).__name__}")
     if model.loss is None or not set(model.activations) <= set(act.TRAINABLE):
         raise ValueError(f"model has units that cannot be trained: {', '.join((*model.activations, model.output))}")
     given = {"hidden": hidden, "activation": activations, "dropout": rates, "loss": loss, "dtype": dtype}
@@ -271,9 +273,9 @@ def _compile(kernels, dtype, verbose):
 def _means(totals, n, task, prefix=""):
     """Loss and accuracy from an epoch's totals. The accuracy counts every row once, whatever its weight."""
     loss_sum, correct, weight_sum = totals
-    numbers = {f"{prefix}loss": loss_sum / weight_sum if weight_sum else math.nan}
+    numbers = {f"{prefix}loss": float(loss_sum / weight_sum) if weight_sum else math.nan}
     if task.kind != "numbers":
-        numbers[f"{prefix}accuracy"] = correct / n
+        numbers[f"{prefix}accuracy"] = float(correct / n)
     return numbers
 
 
