@@ -41,7 +41,7 @@ def real(name, value, *, above=None, minimum=None, below=None):
 def choice(name, value, allowed):
     """`value`, one of the names in `allowed`; the error suggests the nearest name."""
     if isinstance(value, str) and value in allowed:
-        return value
+        return str(value)
     near = difflib.get_close_matches(value.lower(), allowed, 1, 0.5) if isinstance(value, str) else ()
     hint = f"; did you mean {near[0]!r}?" if near else ""
     error = ValueError if isinstance(value, str) else TypeError
@@ -63,7 +63,7 @@ def hidden_sizes(hidden):
     """`hidden` as a tuple of layer widths; one number means one hidden layer, () none."""
     if isinstance(hidden, str | bytes | dict) or hidden is None:
         raise TypeError(f"hidden must be a sequence of layer widths such as (100,), or () for none; got {hidden!r}")
-    if not hasattr(hidden, "__iter__") or np.ndim(hidden) == 0:
+    if not hasattr(hidden, "__iter__") or (isinstance(hidden, np.ndarray) and hidden.ndim == 0):
         return (integer("hidden", hidden),)
     return tuple(integer(f"hidden[{i}]", width) for i, width in enumerate(hidden))
 

@@ -120,9 +120,8 @@ def encode(y, task, dtype, name="y"):
 
 def label_index(values, classes, name):
     """Where each of `values` stands in the sorted `classes`; ValueError names those that do not."""
-    if _is_text(values) != _is_text(classes):
-        raise ValueError(f"{name} holds {'text' if _is_text(values) else 'numbers'}, but the net's labels are "
-                         f"{_show(classes)}")
+    if _kind(values) != _kind(classes):
+        raise ValueError(f"{name} holds {_kind(values)}, but the net's labels are {_show(classes)}")
     index = np.minimum(np.searchsorted(classes, values), len(classes) - 1)
     unseen = classes[index] != values
     if unseen.any():
@@ -177,7 +176,7 @@ def class_row_weights(class_weight, task, labels, targets, rows):
         weights = np.ones(count)
         for label, weight in class_weight.items():
             weight = checks.real(f"class_weight[{label!r}]", weight, minimum=0)
-            weights[label_index(np.array([label]), task.classes, "class_weight")] = weight
+            weights[label_index(target_array([label], "class_weight"), task.classes, "class_weight")] = weight
     else:
         raise TypeError(f"class_weight must be 'balanced' or a dict of label: weight, got {class_weight!r}")
     return weights[labels] if shares is None else shares @ weights
@@ -222,8 +221,8 @@ def _are_zero_one(classes):
     return classes.dtype.kind in "biuf" and list(classes) == [0, 1]
 
 
-def _is_text(values):
-    return values.dtype.kind in "US"
+def _kind(values):
+    return {"U": "text", "S": "bytes"}.get(values.dtype.kind, "numbers")
 
 
 def _show(values):
