@@ -1,0 +1,199 @@
+"""What only the CPU package has: vector mathematics, instruction sets, teams of threads."""
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numba import njit
+from numba.core.errors import TypingError
+
+from fastmlp.kernels import cpu
+from fastmlp.kernels.cpu import simd, threads, vector_math
+from fastmlp.kernels.cpu.simd import at, lanes, load, store
+
+TESTS = Path(__file__).parent
+exp, tanh, erf = vector_math.exp, vector_math.tanh, vector_math.erf
+
+
+@njit(error_model="numpy")
+def apply_exp(x, y):
+    for i in range(0, x.size, lanes(at(x, 0))):
+        store(at(y, i), 0, exp(load(at(x, i), 0)))
+
+
+@njit(error_model="numpy")
+def apply_tanh(x, y):
+    for i in range(0, x.size, lanes(at(x, 0))):
+        store(at(y, i), 0, tanh(load(at(x, i), 0)))
+
+
+FUNCTIONS = {"exp": (apply_exp, np.exp), "tanh": (apply_tanh, np.tanh)}
+RANGES = {np.float32: 110.0, np.float64: 750.0}
+
+
+@pytest.mark.parametrize("dtype", RANGES)
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_error_in_ulp(name, dtype, rng):
+    """Within 2 units in the last place wherever the result is finite, denormals included."""
+    apply, oracle = FUNCTIONS[name]
+    limit = RANGES[dtype]
+    x = np.concatenate([np.linspace(-limit, limit, 1 << 18), rng.normal(size=1 << 18), rng.normal(size=1 << 14) * 1e-4])
+    x = x.astype(dtype)
+    y = np.full_like(x, np.nan)
+    apply(x, y)
+    exact = oracle(x.astype(np.longdouble))
+    with np.errstate(over="ignore"):
+        rounded = exact.astype(dtype)
+    finite = np.isfinite(rounded)
+    np.testing.assert_array_equal(y[~finite], rounded[~finite])
+    ulp = np.abs(y[finite] - exact[finite]) / np.spacing(np.abs(rounded[finite]))
+    assert ulp.max() <= 2, f"{ulp.max()} ulp at {x[finite][ulp.argmax()]}"
+
+
+@pytest.mark.parametrize("dtype", RANGES)
+def test_special_values(dtype):
+    values = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0] + [1.0] * 11, dtype)
+    y = np.empty_like(values)
+    apply_exp(values, y)
+    np.testing.assert_array_equal(y[:5], np.array([np.nan, np.inf, 0, 1, 1], dtype))
+    apply_tanh(values, y)
+    np.testing.assert_array_equal(y[:5], np.array([np.nan, 1, -1, 0, 0], dtype))
+
+
+# What a machine of each level offers; the levels above the machine's own cannot run here.
+AVX2 = "+sse,+sse2,+sse3,+ssse3,+sse4.1,+sse4.2,+popcnt,+avx,+avx2,+fma,+bmi,+bmi2,+f16c,+lzcnt,+movbe"
+LOWER_LEVELS = {"avx2": ("haswell", AVX2), "portable": ("x86-64", "+sse,+sse2")}
+
+
+@pytest.mark.parametrize("level", LOWER_LEVELS)
+def test_lower_instruction_sets(level):
+    """The machine's own level runs everywhere else; here a part of the suite runs on each level below it."""
+    if simd.LEVEL not in ("avx512", "avx2"):
+        pytest.skip(f"this machine's level is {simd.LEVEL}: the levels below an x86 machine's are tested on one")
+    name, features = LOWER_LEVELS[level]
+    environment = {**os.environ, "NUMBA_CPU_NAME": name, "NUMBA_CPU_FEATURES": features}
+    seen = subprocess.run([sys.executable, "-c", "from fastmlp.kernels.cpu import simd; print(simd.LEVEL)"],
+                          env=environment, capture_output=True, text=True, check=True)
+    assert seen.stdout.strip() == level
+    chosen = "test_same_as_reference and cpu and float32 or test_op and cpu and dense_forward and float32 and relu"
+    child = subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", chosen,
+                            "test_kernel_training.py", "test_ops.py"],
+                           cwd=TESTS, env=environment, capture_output=True, text=True, timeout=600)
+    assert child.returncode == 0, child.stdout[-3000:]
+    assert " passed" in child.stdout
+
+
+def test_unsafe_arrays_are_refused_before_compiling():
+    x, w, b, y = np.ones((4, 6), np.float32), np.ones((6, 2), np.float32), np.ones(2, np.float32), np.ones((4, 2))
+    with pytest.raises(TypingError, match="C-contiguous"):
+        cpu.dense_forward(x.T.copy().T, w, b, 0, y.astype(np.float32))
+    with pytest.raises(ValueError, match="dense_forward"):
+        cpu.dense_forward(x, w, b, 0, np.ones((3, 2), np.float32))
+
+
+def test_cores_follow_the_environment(monkeypatch):
+    monkeypatch.setenv("FASTMLP_NUM_THREADS", "1")
+    assert threads.available_cores() == 1
+    monkeypatch.setenv("FASTMLP_NUM_THREADS", "100000")
+    assert threads.available_cores() <= (os.cpu_count() or 1)
+
+
+def count_to_barrier(thread, team, control, meetings):
+    for _ in range(meetings):
+        threads.barrier(control, team)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
+def test_teams_meet_with_more_threads_than_cores(size):
+    compiled = njit(nogil=True)(count_to_barrier)
+    with threads.Team(size) as team:
+        for _ in range(3):
+            before = 0 if size > 1 else team.control[threads.GENERATION]
+            team.run(compiled, 2000)
+            assert team.control[threads.GENERATION] - before == 2000
+
+
+def test_a_team_survives_an_interrupt_before_the_caller_enters():
+    compiled = njit(nogil=True)(count_to_barrier)
+
+    def interrupted(thread, team, control, meetings):
+        if thread == 0:
+            raise KeyboardInterrupt
+        compiled(thread, team, control, meetings)
+
+    with threads.Team(3) as team:
+        with pytest.raises(KeyboardInterrupt):
+            team.run(interrupted, 10)
+        team.run(compiled, 10)
+        assert team.control[threads.GENERATION] == 10
+
+
+def test_python_threads_train_at_once(rng):
+    """Eight callers, two threads each: the same bits as alone."""
+    x = rng.normal(size=(500, 40)).astype(np.float32)
+    labels = rng.integers(0, 5, 500)
+
+    def train():
+        parameters = np.linspace(-0.1, 0.1, 41 * 32 + 33 * 5).astype(np.float32)
+        state = cpu.prepare(parameters, (40, 32, 5), (1, 0), dropout=(0.0, 0.0), loss=0, rule=4,
+                            hyper=(0.9, 0.999, 1e-8, 0.0), l2=0.0, batch_size=64, scale=1.0, seed=1, n_threads=2)
+        for _ in range(5):
+            cpu.train_epoch(state, x, labels, np.empty((0, 0), np.float32), np.empty(0, np.float32),
+                            np.arange(500), np.full(8, 1e-3))
+        cpu.read_parameters(state, parameters)
+        return parameters.tobytes()
+
+    alone, results = train(), []
+    callers = [threading.Thread(target=lambda: results.append(train())) for _ in range(8)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert results == [alone] * 8
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_trains():
+    program = """
+import os, numpy as np
+from fastmlp.kernels import cpu
+cpu.warm_up("float32")
+def train():
+    parameters = np.linspace(-0.1, 0.1, 41 * 32 + 33 * 5).astype(np.float32)
+    state = cpu.prepare(parameters, (40, 32, 5), (1, 0), dropout=(0.0, 0.0), loss=0, rule=0, hyper=(0, 0, 0, 0.0),
+                        l2=0.0, batch_size=64, scale=1.0, seed=1, n_threads=2)
+    x = np.random.default_rng(0).normal(size=(500, 40)).astype(np.float32)
+    cpu.train_epoch(state, x, np.arange(500) % 5, np.empty((0, 0), np.float32), np.empty(0, np.float32),
+                    np.arange(500), np.full(8, 1e-2))
+    cpu.read_parameters(state, parameters)
+    return parameters.tobytes()
+parent = train()
+child = os.fork()
+if child == 0:
+    os._exit(0 if train() == parent else 1)
+raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    assert subprocess.run([sys.executable, "-W", "ignore", "-c", program], timeout=300).returncode == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
+def test_ctrl_c_ends_a_long_run(rng):
+    """An interrupt of a run of minutes ends it between two steps; how soon is measured in bench/."""
+    x = rng.normal(size=(20_000, 784)).astype(np.float32)
+    parameters = (rng.normal(size=785 * 500 + 501 * 10) * 0.01).astype(np.float32)
+    state = cpu.prepare(parameters, (784, 500, 10), (1, 0), dropout=(0.0, 0.0), loss=0, rule=0, hyper=(0, 0, 0, 0.0),
+                        l2=0.0, batch_size=256, scale=1.0, seed=1, n_threads=2)
+    order = np.tile(np.arange(20_000), 100)
+    timer = threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT))
+    started = time.perf_counter()
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        cpu.train_epoch(state, x, np.zeros(20_000, np.int64), np.empty((0, 0), np.float32), np.empty(0, np.float32),
+                        order, np.full(-(-order.size // 256), 1e-4))
+    assert time.perf_counter() - started < 30
+    assert 0 < state.step < order.size // 256

@@ -1,0 +1,79 @@
+"""The cache of compiled kernels: found again, never stale, never in the way."""
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fastmlp.kernels.cpu import jit
+
+KERNELS = Path(jit.__file__).parents[1]
+
+# Prints a gradient that goes through exp of another file, and what the kernels logged: compilations and complaints.
+PROGRAM = """
+import logging, sys
+import numpy as np
+compiled = []
+handler = logging.Handler()
+handler.emit = lambda record: compiled.append(record.getMessage())
+log = logging.getLogger("fastmlp")
+log.addHandler(handler)
+log.setLevel(logging.INFO)
+from kernels import cpu
+dz = np.empty((1, 2), np.float32)
+loss = cpu.softmax_xent(np.array([[0, np.log(3)]], np.float32), np.array([1]), np.empty((0, 0), np.float32),
+                        np.empty(0, np.float32), dz)
+print(round(float(dz[0, 0]), 4), compiled)
+"""
+
+
+@pytest.fixture
+def copied(tmp_path):
+    shutil.copytree(KERNELS, tmp_path / "kernels", ignore=shutil.ignore_patterns("__pycache__"))
+    return tmp_path
+
+
+def run(folder, cache, **environment):
+    child = subprocess.run([sys.executable, "-c", PROGRAM], cwd=folder, capture_output=True, text=True, timeout=300,
+                           env={**os.environ, "FASTMLP_CACHE_DIR": str(cache), "PYTHONPATH": "", **environment})
+    assert child.returncode == 0, child.stderr
+    return child.stdout.strip()
+
+
+def test_an_edited_callee_is_never_met_by_old_machine_code(copied):
+    cache = copied / "cache"
+    assert run(copied, cache) == "0.25 ['compiling softmax_xent (first run)']"
+    assert run(copied, cache) == "0.25 []"
+    # softmax_xent stands in losses.py; what changes is one line of a function it calls in another file.
+    callee = copied / "kernels" / "cpu" / "vector_math.py"
+    source = callee.read_text(encoding="utf-8")
+    line = "    return p * floats((half + 127) << 23)"
+    edited = source.replace(line, line.replace("p *", "(1.0 + 0.0 * p) *"))
+    assert edited != source
+    callee.write_text(edited, encoding="utf-8")
+    assert run(copied, cache) == "0.2 ['compiling softmax_xent (first run)']"       # exp(-ln 3) is now 2**-2
+    callee.write_text(source, encoding="utf-8")
+    assert run(copied, cache) == "0.25 []"                # each version keeps its own code
+
+
+def test_a_damaged_cache_costs_time_only(copied):
+    cache = copied / "cache"
+    run(copied, cache)
+    for file in cache.rglob("*.nb[ci]"):
+        file.write_bytes(b"\x80not a pickle" + file.read_bytes()[:100])
+    assert run(copied, cache).startswith("0.25 ['compiled kernels in ")
+
+
+def test_a_folder_that_cannot_be_made_costs_time_only(copied):
+    blocked = copied / "file"
+    blocked.write_text("in the way")
+    assert run(copied, blocked / "cache").startswith("0.25 [")
+
+
+def test_folder_follows_the_environment(monkeypatch, tmp_path):
+    monkeypatch.setenv("FASTMLP_CACHE_DIR", str(tmp_path))
+    assert jit.cache_folder() == tmp_path
+    monkeypatch.delenv("FASTMLP_CACHE_DIR")
+    assert jit.cache_folder().name == "fastmlp"
