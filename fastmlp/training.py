@@ -82,7 +82,8 @@ def train(X, y, *, hidden=(100,), activation="relu", dropout=0.0, loss="auto", i
 
     Returns
     -------
-    MLP, with `history`. After Ctrl-C, the weights of that moment (`history.interrupted` is then True).
+    MLP, with `history`. Ctrl-C ends training early and gives the model as it then is (`history.interrupted` is True);
+    where early stopping restores the best epoch, it does so then as well.
 
     Raises
     ------
@@ -173,8 +174,7 @@ def train(X, y, *, hidden=(100,), activation="relu", dropout=0.0, loss="auto", i
         history.interrupted = True
         _read_if_finite(kernels, state, model)
         done = state.step - step_before
-        log.warning("interrupted after %d of %d epochs and %d of %d steps; the model has the weights of that moment",
-                    done // steps, epochs, done % steps, steps)
+        log.warning("interrupted after %d of %d epochs and %d of %d steps", done // steps, epochs, done % steps, steps)
     finally:
         history.duration += perf_counter() - started
     _keep_optimizer(kernels, state, model, optimizer)
@@ -309,4 +309,5 @@ def _keep_optimizer(kernels, state, model, optimizer):
     slots = update_rules.SLOTS[optimizer.rule]
     s1, s2 = (np.empty(model.n_parameters if slots > i else 0, model.dtype) for i in range(2))
     kernels.read_optimizer(state, s1, s2)
-    model.optimizer_state = OptimizerState(optimizer.rule, state.step, s1, s2)
+    if first_non_finite(s1) is None and first_non_finite(s2) is None:
+        model.optimizer_state = OptimizerState(optimizer.rule, state.step, s1, s2)
