@@ -8,7 +8,7 @@ import numpy as np
 
 from .. import activations as codes
 from .functions import activate, slope_vector
-from .gemm import edge_tile, panel_width
+from .gemm import panel_width, plain_tile
 from .jit import entry, inlined
 from .simd import ROWS, at, lanes, load, load_first, store, store_first
 
@@ -48,13 +48,12 @@ def dense_forward(x, w, b, activation, y):
     px, pb = at(x, 0), at(b, 0)
     width = panel_width(px)
     tile, slopes, bias = np.empty(ROWS * width, x.dtype), np.empty(ROWS * width, x.dtype), np.zeros(width, x.dtype)
-    no_index = np.empty(0, np.int32)
     for c in range(0, n, width):
         for v in range(0, min(width, n - c), lanes(px)):
             store(at(bias, v), 0, load_first(pb, c + v, n - c - v))
         for r in range(0, m, ROWS):
             rows = min(ROWS, m - r)
-            edge_tile(at(x, r * k), k, rows, width, 1, at(w, c), n, n - c, at(no_index, 0), k, at(tile, 0))
+            plain_tile(at(x, r * k), k, rows, 1, at(w, c), n, n - c, k, at(tile, 0))
             activate(activation, at(tile, 0), at(bias, 0), rows, n - c, at(tile, 0), at(slopes, 0))
             _store_tile(at(tile, 0), rows, n - c, at(y, r * n + c), n)
 
@@ -87,14 +86,14 @@ def dense_backward(x, w, y, dy, activation, dz, dx, dw, db):
     if not codes.IDENTITY <= activation <= codes.SILU:
         raise ValueError("dense_backward: activation must be a trainable code of kernels.activations")
     width = panel_width(at(x, 0))
-    tile, no_index = np.empty(ROWS * width, x.dtype), np.empty(0, np.int32)
+    tile = np.empty(ROWS * width, x.dtype)
     _local_gradient(at(y, 0), at(dy, 0), activation, m * n, at(dz, 0))
     for c in range(0, n, lanes(at(x, 0))):
         _column_sums(at(dz, c), m, n, n - c, at(db, c))
     for g in range(0, k, ROWS):
         rows = min(ROWS, k - g)
         for c in range(0, n, width):
-            edge_tile(at(x, g), 1, rows, width * k, k, at(dz, c), n, n - c, at(no_index, 0), m, at(tile, 0))
+            plain_tile(at(x, g), 1, rows, k, at(dz, c), n, n - c, m, at(tile, 0))
             _store_tile(at(tile, 0), rows, n - c, at(dw, g * n + c), n)
     if dx.size > 0:
         transposed = np.zeros(n * width, x.dtype)
@@ -104,8 +103,7 @@ def dense_backward(x, w, y, dy, activation, dz, dx, dw, db):
                     transposed[j * width + i] = w[c + i, j]
             for r in range(0, m, ROWS):
                 rows = min(ROWS, m - r)
-                edge_tile(at(dz, r * n), n, rows, width, 1, at(transposed, 0), width, width,
-                          at(no_index, 0), n, at(tile, 0))
+                plain_tile(at(dz, r * n), n, rows, 1, at(transposed, 0), width, width, n, at(tile, 0))
                 _store_tile(at(tile, 0), rows, k - c, at(dx, r * k + c), k)
 
 

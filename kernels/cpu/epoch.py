@@ -12,7 +12,7 @@ from .gemm import panel_width, panels
 from .jit import entry, inlined
 from .layout import ACTIVATION, N_OUT, Y
 from .losses import softmax_row
-from .network import BLOCK, backward_block, forward_block, loss_block, update_biases, update_group
+from .network import backward_block, forward_block, loss_block, update_biases, update_panel
 from .simd import at, lanes, load, store_first
 from .threads import ROWS_TAKEN, WEIGHTS_TAKEN, barrier, take
 
@@ -35,7 +35,7 @@ class Recipe(NamedTuple):
     hyper: np.ndarray            # float64 (4,)
     l2: float
     seed: int
-    tasks: np.ndarray            # int64 (tasks, 2): layer, group of in-features or -1 for the biases
+    tasks: np.ndarray            # int64 (tasks, 2): layer, panel of in-features or -1 for the biases
 
 
 class Totals(NamedTuple):
@@ -67,7 +67,7 @@ def train_steps(thread, threads, control, net, slots, work, data, order, rates, 
         weight_sum = _batch_weight(data, order, start, m)
 
         while True:
-            row = take(control, ROWS_TAKEN) * BLOCK
+            row = take(control, ROWS_TAKEN) * work.block
             if row >= m:
                 break
             real = forward_block(net, work, data, order, row, start, m, thread, True, recipe.seed, step_number)
@@ -83,11 +83,11 @@ def train_steps(thread, threads, control, net, slots, work, data, order, rates, 
             task = take(control, WEIGHTS_TAKEN)
             if task >= recipe.tasks.shape[0]:
                 break
-            layer, group = recipe.tasks[task, 0], recipe.tasks[task, 1]
-            if group < 0:
+            layer, panel = recipe.tasks[task, 0], recipe.tasks[task, 1]
+            if panel < 0:
                 update_biases(net, slots, work, layer, m, thread, recipe.rule, bias_constants)
             else:
-                update_group(net, slots, work, layer, group, m, thread, recipe.rule, recipe.l2, constants)
+                update_panel(net, slots, work, layer, panel, m, thread, recipe.rule, recipe.l2, constants)
         if thread == 0:
             for r in range(m):
                 totals.sums[0] += totals.row_loss[r]
@@ -100,13 +100,13 @@ def train_steps(thread, threads, control, net, slots, work, data, order, rates, 
 
 @entry
 def evaluate_blocks(thread, threads, control, net, work, data, order, loss, rows, block_sums, totals):
-    """Loss, right answers and weights of each BLOCK of rows, into block_sums (blocks, 3)."""
-    mine = thread * BLOCK
+    """Loss, right answers and weights of each block of rows, into block_sums (blocks, 3)."""
+    mine = thread * work.block
     while True:
         block = take(control, ROWS_TAKEN)
-        if block * BLOCK >= rows:
+        if block * work.block >= rows:
             break
-        start = block * BLOCK - mine
+        start = block * work.block - mine
         real = forward_block(net, work, data, order, mine, start, rows - start, thread, False, 0, 0)
         loss_block(net, work, data, order, mine, start, real, loss, 1.0, totals.row_loss, totals.row_right)
         for r in range(mine, mine + real):
@@ -121,9 +121,9 @@ def forward_blocks(thread, threads, control, net, work, data, order, rows, out):
     """The net's outputs for `rows` rows, into out (rows, outputs)."""
     last = net.table.shape[0] - 1
     n_out, width = net.table[last, N_OUT], panel_width(at(net.w, 0))
-    mine = thread * BLOCK
+    mine = thread * work.block
     while True:
-        first = take(control, ROWS_TAKEN) * BLOCK
+        first = take(control, ROWS_TAKEN) * work.block
         if first >= rows:
             break
         start = first - mine

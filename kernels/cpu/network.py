@@ -3,8 +3,8 @@
 A step has two phases, each shared among the threads by counters, with a barrier after each:
     rows      a block of rows goes all the way: gather, every layer forward, loss, every dz backward.
               Rows do not need each other, so nobody waits between layers.
-    weights   a group of ROWS in-features of a layer: dW = hᵀ dz over the whole batch, one tile at a time, and
-              the optimizer at once on the tile: the gradient never goes to memory.
+    weights   the in-features of one panel: dW = hᵀ dz over the whole batch, one tile at a time, and the
+              optimizer at once on the tile: the gradient never goes to memory.
 Each number is computed whole by one thread, in an order set by the shapes: the bits do not depend on threads.
 
 During forward the slope f'(z) goes to the dz buffer (times the dropout factor, where there is dropout); backward
@@ -16,13 +16,14 @@ from typing import NamedTuple
 import numpy as np
 
 from .functions import activate, apply_rule
-from .gemm import dense_tile, panel_width, panels, sparse_tile
+from .gemm import UNROLL, columns_tile, panel_width, panels, rows_tile, sparse_tile
 from .jit import inlined, outlined
 from .layout import ACTIVATION, DZ, N_IN, N_OUT, WT, B, W, X, Y
 from .losses import loss_row
 from .philox import four_rows, keep_threshold
 from .simd import (
     ROWS,
+    VECTOR_BYTES,
     at,
     constant,
     get,
@@ -53,10 +54,11 @@ class Work(NamedTuple):
     """Scratch memory for `rows` rows, and a piece for each thread."""
 
     rows: int                    # a multiple of ROWS
+    block: int                   # rows that a thread takes at a time, a multiple of ROWS
     h: np.ndarray                # activation panels, the input first
     dz: np.ndarray               # slopes, then ∂loss/∂z
     tiles: np.ndarray            # (threads, 2 ROWS P)
-    index: np.ndarray            # (threads, ...) int32: steps that are not all zero
+    index: np.ndarray            # (threads, ...) int32: lists of the steps that are not all zero
     nonzero: np.ndarray          # (groups of ROWS in-features, rows) uint8: a bit for each x that is not 0; or (0, 0)
 
 
@@ -71,7 +73,7 @@ class Data(NamedTuple):
     weights: np.ndarray          # (n,) or (0,)
 
 
-BLOCK = 4 * ROWS                 # rows a thread takes at a time
+LINE_BYTES = 64                  # of cache
 
 
 # ------------------------------------------------------------------------------- input
@@ -115,27 +117,32 @@ def _mark_nonzero(x, panel, n, nonzero, rows):
 
 
 @outlined
-def _list_inputs(nonzero, rows, n, index):
-    """In-features that any of ROWS neighbouring rows has; returns how many."""
-    count = 0
+def _list_inputs(nonzero, rows, n, width, index):
+    """In-features k that any of ROWS neighbouring rows has: their place in x, then (ROWS + n further on) in w.
+
+    The number of them stands at the end of the second list. Writing first and counting after needs no branch.
+    """
+    count, second = 0, n + ROWS
     for group in range((n + ROWS - 1) // ROWS):
         marks = 0
         for r in range(ROWS):
             marks |= get(nonzero, group * rows + r)
         for i in range(ROWS):
-            put(index, count, group * ROWS + i)
+            k = group * ROWS + i
+            put(index, count, (k // width) * rows * width + k % width)
+            put(index, second + count, k * width)
             count += (marks >> i) & 1
-    return count
+    put(index, second + n + ROWS - 1, count)
 
 
 @outlined
-def _list_rows(nonzero, m, index):
-    """Rows that have any of a group's in-features; returns how many."""
+def _list_rows(nonzero, m, width, index):
+    """Rows that have any of a group's in-features, as places in a panel; their number stands in index[m]."""
     count = 0
     for r in range(m):
-        put(index, count, r)
+        put(index, count, r * width)
         count += 1 if get(nonzero, r) != 0 else 0
-    return count
+    put(index, m, count)
 
 
 # ------------------------------------------------------------------------------- rows
@@ -147,26 +154,34 @@ def forward_layer(net, work, layer, first, rows, thread, training, sparse, seed,
     width = panel_width(at(net.w, 0))
     capacity = work.rows
     x, tile = at(work.h, net.table[layer, X] + first * width), at(work.tiles, thread * 2 * ROWS * width)
-    index = at(work.index, thread * work.index.shape[1])
-    counts = n_in
-    for p in range(panels(n_out, x)):
+    lists, second = at(work.index, thread * work.index.shape[1]), n_in + ROWS
+    last = panels(n_out, x) - 1
+    for p in range(last + 1):
         columns = n_out - p * width
         w = at(net.w, net.table[layer, W] + p * n_in * width)
         bias = at(net.b, net.table[layer, B] + p * width)
         y = at(work.h, net.table[layer, Y] + p * capacity * width + first * width)
         slopes = at(work.dz, net.table[layer, DZ] + p * capacity * width + first * width)
         for r in range(0, rows, ROWS):
-            here = step(x, r * width)
+            here, soon = step(x, r * width), _share(w, p < last, n_in, width, r // ROWS)
             if sparse:
-                listed = step(index, (r // ROWS) * (n_in + ROWS))
-                counts = get(listed, n_in + ROWS - 1)
-                sparse_tile(here, width, ROWS, capacity * width, 1, w, width, columns, listed, counts, tile)
+                a_offsets = step(lists, (r // ROWS) * 2 * second)
+                b_offsets = step(a_offsets, second)
+                count = get(b_offsets, second - 1)
+                sparse_tile(here, width, a_offsets, w, b_offsets, columns, count, soon, tile)
             else:
-                dense_tile(here, width, ROWS, capacity * width, 1, w, width, columns, index, n_in, tile)
+                rows_tile(here, capacity * width, w, columns, n_in, soon, tile)
             slope = step(slopes, r * width) if training else step(tile, ROWS * width)
             activate(net.table[layer, ACTIVATION], tile, bias, ROWS, columns, step(y, r * width), slope)
         if training and net.dropout[layer] > 0.0:
             _drop(y, slopes, first, rows, p * width, columns, net.dropout[layer], seed, step_number, layer)
+
+
+@inlined
+def _share(panel, more, depth, width, turn):
+    """What tile number `turn` of a block asks for while it runs: its share of the next panel."""
+    lines = depth // UNROLL * turn
+    return step(panel, (depth * width if more else 0) + lines * (LINE_BYTES * lanes(panel) // VECTOR_BYTES))
 
 
 @outlined
@@ -197,13 +212,13 @@ def backward_layer(net, work, layer, first, rows, thread):
     width = panel_width(at(net.w, 0))
     capacity = work.rows
     dz, tile = at(work.dz, net.table[layer, DZ] + first * width), at(work.tiles, thread * 2 * ROWS * width)
-    index = at(work.index, 0)
-    for p in range(panels(n_in, dz)):
+    last = panels(n_in, dz) - 1
+    for p in range(last + 1):
         wt = at(net.wt, net.table[layer, WT] + p * n_out * width)
         below = at(work.dz, net.table[layer - 1, DZ] + p * capacity * width + first * width)
         for r in range(0, rows, ROWS):
-            dense_tile(step(dz, r * width), width, ROWS, capacity * width, 1, wt, width, n_in - p * width,
-                       index, n_out, tile)
+            rows_tile(step(dz, r * width), capacity * width, wt, n_in - p * width, n_out,
+                      _share(wt, p < last, n_out, width, r // ROWS), tile)
             target = step(below, r * width)
             for i in range(0, ROWS * width, lanes(tile)):
                 store(target, i, load(tile, i) * load(target, i))
@@ -213,12 +228,12 @@ def backward_layer(net, work, layer, first, rows, thread):
 def forward_block(net, work, data, order, first, start, m, thread, training, seed, step_number):
     """Gathers rows order[start + first ...] (start + first ... where order is empty) and runs them through the net.
 
-    m: rows of the batch. Returns how many rows the block has: BLOCK, or fewer at the batch's end.
+    m: rows of the batch. Returns how many rows the block has: work.block, or fewer at the batch's end.
     """
     n_in = net.table[0, N_IN]
     width = panel_width(at(net.w, 0))
     capacity, sparse = work.rows, work.nonzero.size > 0
-    real = min(BLOCK, m - first)
+    real = min(work.block, m - first)
     rows = (real + ROWS - 1) // ROWS * ROWS
     for r in range(first, first + real):
         row = order[start + r] if order.size > 0 else start + r
@@ -227,11 +242,10 @@ def forward_block(net, work, data, order, first, start, m, thread, training, see
         if sparse:
             _mark_nonzero(x, capacity * width, n_in, at(work.nonzero, r), capacity)
     if sparse:
-        index = at(work.index, thread * work.index.shape[1])
+        lists = at(work.index, thread * work.index.shape[1])
         for r in range(0, rows, ROWS):
-            listed = step(index, (r // ROWS) * (n_in + ROWS))
-            count = _list_inputs(at(work.nonzero, first + r), capacity, n_in, listed)
-            put(listed, n_in + ROWS - 1, count)
+            _list_inputs(at(work.nonzero, first + r), capacity, n_in, width,
+                         step(lists, (r // ROWS) * 2 * (n_in + ROWS)))
     for layer in range(net.table.shape[0]):
         forward_layer(net, work, layer, first, rows, thread, training, sparse and layer == 0, seed, step_number)
     return real
@@ -274,32 +288,41 @@ def backward_block(net, work, first, real, thread):
 # ------------------------------------------------------------------------------- weights
 
 @outlined
-def update_group(net, slots, work, layer, group, m, thread, rule, l2, weight_constants):
-    """dW of ROWS in-features over the whole batch, and the optimizer on them."""
+def update_panel(net, slots, work, layer, q, m, thread, rule, l2, constants):
+    """dW of the in-features of input panel q over the whole batch, and the optimizer on them.
+
+    A panel of dz serves all their groups of ROWS before the next one comes.
+    """
     n_in, n_out = net.table[layer, N_IN], net.table[layer, N_OUT]
     width = panel_width(at(net.w, 0))
     capacity = work.rows
-    k = group * ROWS
-    rows = min(ROWS, n_in - k)
-    h = at(work.h, net.table[layer, X] + (k // width) * capacity * width + k % width)
-    tile, index = at(work.tiles, thread * 2 * ROWS * width), at(work.index, thread * work.index.shape[1])
+    k = q * width
+    real = min(width, n_in - k)
+    h, tile = at(work.h, net.table[layer, X] + q * capacity * width), at(work.tiles, thread * 2 * ROWS * width)
+    lists = at(work.index, thread * work.index.shape[1])
     sparse = layer == 0 and work.nonzero.size > 0
-    count = m
     if sparse:
-        count = _list_rows(at(work.nonzero, group * capacity), m, index)
-    for p in range(panels(n_out, tile)):
+        for g in range(0, real, ROWS):
+            _list_rows(at(work.nonzero, (k + g) // ROWS * capacity), m, width, step(lists, g // ROWS * (m + 1)))
+    last = panels(n_out, tile) - 1
+    for p in range(last + 1):
         columns = n_out - p * width
         dz = at(work.dz, net.table[layer, DZ] + p * capacity * width)
-        if sparse:
-            sparse_tile(h, 1, ROWS, width * width, width, dz, width, columns, index, count, tile)
-        else:
-            dense_tile(h, 1, ROWS, width * width, width, dz, width, columns, index, count, tile)
-        here = net.table[layer, W] + p * n_in * width + k * width
-        apply_rule(rule, at(net.w, here), tile, at(slots.w1, here), at(slots.w2, here), rows * width,
-                   constant(l2, tile), weight_constants)
-        if layer > 0:
-            wt = at(net.wt, net.table[layer, WT] + (k // width) * n_out * width + k % width)
-            _transpose_tile(at(net.w, here), rows, min(columns, width), step(wt, p * width * width))
+        block = net.table[layer, W] + p * n_in * width + k * width
+        coming = block + (n_in * width if p < last else 0)
+        for g in range(0, real, ROWS):
+            soon = at(slots.w1, coming) if g == ROWS else at(slots.w2, coming) if g == 2 * ROWS else at(net.w, coming)
+            if sparse:
+                offsets = step(lists, g // ROWS * (m + 1))
+                sparse_tile(step(h, g), 1, offsets, dz, offsets, columns, get(offsets, m), soon, tile)
+            else:
+                columns_tile(step(h, g), dz, columns, m, soon, tile)
+            here, rows = block + g * width, min(ROWS, real - g)
+            apply_rule(rule, at(net.w, here), tile, at(slots.w1, here), at(slots.w2, here), rows * width,
+                       constant(l2, tile), constants)
+            if layer > 0:
+                wt = at(net.wt, net.table[layer, WT] + q * n_out * width + p * width * width + g)
+                _transpose_tile(at(net.w, here), rows, min(columns, width), wt)
 
 
 @inlined

@@ -10,7 +10,7 @@ import numpy as np
 from .. import update_rules
 from .epoch import Recipe, Slots, Totals, evaluate_blocks, forward_blocks, train_steps
 from .layout import cache_aligned, from_panels, plan, python_panel_width, round_up, to_panels
-from .network import BLOCK, Data, Net, Work
+from .network import Data, Net, Work
 from .simd import ROWS
 from .threads import Team, choose_threads
 
@@ -20,6 +20,8 @@ LAYER_OVERHEAD_FLOPS = 5e4       # what a layer costs however small it is
 # Listing the steps that are not all zero pays below this share of them (measured: lists cost about 5 %).
 SPARSE_SHARE = 0.8
 SAMPLED_ROWS = 1024
+# Rows that a thread takes at a time, at most: enough tiles to share the fetching of the next weights.
+BLOCK = 64
 
 NO_ROWS = np.empty(0, np.int64)
 NO_ROWS.flags.writeable = False
@@ -56,12 +58,12 @@ def step_flops(sizes, rows):
     return sum(6.0 * rows * n_in * n_out + LAYER_OVERHEAD_FLOPS for n_in, n_out in pairwise(sizes))
 
 
-def make_work(sizes, need, rows, threads, dtype, sparse):
-    rows = round_up(rows, ROWS)
-    lists = max(BLOCK // ROWS * (sizes[0] + ROWS), rows + 1)
-    groups = round_up(sizes[0], python_panel_width(dtype)) // ROWS
-    return Work(rows, cache_aligned(need.activations, dtype), cache_aligned(need.gradients, dtype),
-                np.zeros((threads, 2 * ROWS * python_panel_width(dtype)), dtype),
+def make_work(sizes, need, rows, block, threads, dtype, sparse):
+    rows, width = round_up(rows, ROWS), python_panel_width(dtype)
+    lists = max(block // ROWS * 2 * (sizes[0] + ROWS), width // ROWS * (rows + 1)) if sparse else 0
+    groups = round_up(sizes[0], width) // ROWS
+    return Work(rows, block, cache_aligned(need.activations, dtype), cache_aligned(need.gradients, dtype),
+                np.zeros((threads, 2 * ROWS * width), dtype),
                 np.zeros((threads, lists), np.int32),
                 np.zeros((groups, rows) if sparse else (0, 0), np.uint8))
 
@@ -70,13 +72,14 @@ def make_inference(sizes, activations, dtype, threads):
     """The table and scratch of inference: a BLOCK of rows for each thread."""
     table, need = plan(sizes, activations, threads * BLOCK, dtype)
     totals = Totals(np.zeros(threads * BLOCK), np.zeros(threads * BLOCK), np.zeros(4))
-    return table, make_work(sizes, need, threads * BLOCK, threads, dtype, False), totals
+    return table, make_work(sizes, need, threads * BLOCK, BLOCK, threads, dtype, False), totals
 
 
 def prepare(parameters, sizes, activations, *, dropout, loss, rule, hyper, l2, batch_size, scale, seed, n_threads):
     """A `State` with its own copy of the weights. Arguments: `kernels`."""
     sizes = tuple(int(s) for s in sizes)
-    tasks = [(layer, group) for layer, n_in in enumerate(sizes[:-1]) for group in (*range(-(-n_in // ROWS)), -1)]
+    width = python_panel_width(parameters.dtype)
+    tasks = [(layer, panel) for layer, n_in in enumerate(sizes[:-1]) for panel in (*range(-(-n_in // width)), -1)]
     recipe = Recipe(int(batch_size), int(loss), int(rule), np.asarray(hyper, np.float64), float(l2), int(seed),
                     np.array(tasks, np.int64))
     return State(parameters, sizes, tuple(activations), dropout, recipe, float(scale), n_threads)
@@ -112,7 +115,9 @@ def train_epoch(state, x, labels, targets, weights, order, rates):
     data = make_data(x, state.scale, labels, targets, weights, state.dtype)
     if state.work is None:
         _, need = plan(state.sizes, state.activations, state.recipe.batch, state.dtype)
-        state.work = make_work(state.sizes, need, state.recipe.batch, state.threads, state.dtype, has_zeros_to_skip(x))
+        batch, threads = state.recipe.batch, state.threads
+        block = min(BLOCK, round_up(-(-batch // threads), ROWS))
+        state.work = make_work(state.sizes, need, batch, block, threads, state.dtype, has_zeros_to_skip(x))
     order, rates = as_input(order, np.int64), as_input(rates, np.float64)
     state.steps_before_epoch = state.step
     state.totals.sums[:] = 0.0
