@@ -1,4 +1,5 @@
 """`pytest --benchmark` runs bench/ and nothing else, and pytest-benchmark's own options keep working."""
+import re
 import shutil
 import subprocess
 import sys
@@ -59,3 +60,11 @@ def test_options_of_pytest_benchmark(project):
     assert (code, len(ran)) == (0, 3), output
     assert "Comparing against benchmarks from" in output
     assert "tottime" in output
+
+
+def test_our_benchmarks_are_collected():
+    command = [sys.executable, "-m", "pytest", "--benchmark", "--collect-only", "-q", "-p", "no:cacheprovider"]
+    result = subprocess.run(command, cwd=ROOT, text=True, capture_output=True)
+    assert result.returncode == 0, result.stdout + result.stderr
+    files = set(re.findall(r"^(\S+\.py)::", result.stdout, re.M))
+    assert files == {f"bench/{path.name}" for path in (ROOT / "bench").glob("bench_*.py")}
