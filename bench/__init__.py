@@ -1,0 +1,18 @@
+"""The benchmarks: every kernel and every peer, measured side by side and checked before it is timed.
+
+    pip install -e ".[bench,plot]"               # peers that are not installed are named and left out
+    pytest --benchmark                           # everything; a part: -k "lab_2 and JAX", bench/bench_kernels.py
+    python -m bench.run                          # everything, kept in bench/results/<machine>.json
+    python -m bench.run --again                  # once more into the same file: how well the ratios repeat
+    python -m bench.report                       # bench/results/*.json -> bench/RESULTS.md and its pictures
+
+How a figure is made
+    Every implementation lives in a process of its own (`worker`), started with the number of threads it may use:
+    one thread means one core by affinity, for everybody alike. In each short round the machine's ceiling, our
+    kernels and the peer run one after the other, each timed inside its own process (`timing`). A ratio is the median
+    over rounds of peer / ours within a round, so a slow spell of the machine falls on both sides; p20 and p80 show
+    what is left. A fraction of the ceiling is taken round by round as well.
+
+`nets` what is trained, on which data · `peers` who trains it · `operations` single kernels, ours and theirs ·
+`ceiling` what the machine can do · `machine` a neutral description of it · `report`, `pictures` RESULTS.md
+"""

@@ -1,0 +1,203 @@
+"""`python -m bench.report`: bench/results/*.json -> bench/RESULTS.md and its pictures, nothing typed by hand."""
+import json
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+from .pictures import draw, pick
+from .run import RESULTS
+
+TARGET = Path(__file__).parent / "RESULTS.md"
+LABS = ("lab 1", "lab 2", "lab 4")
+
+
+def load(path):
+    """(machine, runs); the last run is the one shown."""
+    found = json.loads(path.read_text())
+    return found["machine"], found["runs"]
+
+
+def groups(rows, *names):
+    """{values of `names`: rows}, in the order of first appearance."""
+    found = defaultdict(list)
+    for row in rows:
+        found[tuple(row.get(name) for name in names)].append(row)
+    return found
+
+
+# ------------------------------------------------------------------------------- numbers as text
+
+def time_text(seconds):
+    for factor, unit in ((1, "s"), (1e3, "ms"), (1e6, "µs"), (1e9, "ns")):
+        if seconds * factor >= 1 or unit == "ns":
+            return f"{digits(seconds * factor)} {unit}"
+    return ""
+
+
+def digits(value):
+    """Three digits."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def with_spread(values, text):
+    """median, with p20 and p80 as deviations from it."""
+    low, median, high = values
+    return f"{text(median)} ({100 * (low / median - 1):+.0f} {100 * (high / median - 1):+.0f} %)"
+
+
+def ratio_text(values):
+    low, median, high = values
+    return f"**{digits(median)}×** ({digits(low)}–{digits(high)})"
+
+
+def against_ours(row):
+    return "" if row["name"] == "fastmlp" else ratio_text(row["ratio"])
+
+
+def table(head, lines):
+    ruled = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    return "\n".join([*ruled, *("| " + " | ".join(map(str, line)) + " |" for line in lines)]) + "\n"
+
+
+# ------------------------------------------------------------------------------- sections
+
+def labs_table(rows):
+    """The README's table: seconds per epoch on all threads, and how many times ours that is."""
+    names = [name for name, in groups(pick(rows, bench="training"), "name") if name != "fastmlp.train"]
+    most = max((row["threads"] for row in rows if row["bench"] == "training"), default=1)
+    lines = []
+    for case in LABS:
+        found = {row["name"]: row for row in pick(rows, bench="training", case=case, threads=most)}
+        if not found:
+            continue
+        cells = []
+        for name in names:
+            row = found.get(name)
+            ratio = f" ({digits(row['ratio'][1])}×)" if row and not name.startswith("fastmlp") else ""
+            cells.append(time_text(row["seconds"][1]) + ratio if row else "–")
+        lines.append([f"{case}: {next(iter(found.values()))['net']}", *cells])
+    return table([f"seconds per epoch, {most} threads", *names], lines)
+
+
+def training_section(rows, bench, title, unit="epoch"):
+    text = [f"## {title}\n"] if pick(rows, bench=bench) else []
+    for (case, net), members in groups(pick(rows, bench=bench), "case", "net").items():
+        lines = [[row["name"], row["threads"], with_spread(row["seconds"], time_text),
+                  against_ours(row), f"{row['rate'][1] / 1e9:.0f}",
+                  f"{100 * row['fraction'][1]:.0f} %", f"{row['loss_deviation']:.1e}", row["note"]] for row in members]
+        text += [f"### {case}: {net}\n", table(
+            ["who", "threads", f"per {unit} (p20, p80)", "÷ ours (p20–p80)", "GFLOP/s", "of the ceiling",
+             "loss against the reference", "differs in"], lines)]
+    return text
+
+
+def accuracy_section(rows):
+    lines = [[row["case"], row["target"], row["name"], row["epochs"], f"{row['accuracy']:.4f}",
+              time_text(row["seconds"]), f"{digits(row['ratio'])}×", row["note"]]
+             for row in pick(rows, bench="accuracy")]
+    return ["## To a stated test accuracy\n", "All threads, whole epochs, compilation in the process included; the "
+            "accuracy is that after the last epoch needed.\n",
+            table(["lab", "accuracy wanted", "who", "epochs", "reached", "training", "÷ ours", "differs in"], lines)]
+
+
+def kernels_section(rows):
+    text = ["## Kernels\n", "Rates count what the operation needs at least; ceilings are fused multiply-adds from "
+            "registers (FLOP/s), or a copy of as many bytes (bytes/s), on as many threads. Our single operations run "
+            "on one thread, `forward` on as many as it likes; peers are compared with that.\n"]
+    lines = []
+    for (case,), members in groups(pick(rows, bench="kernels"), "case").items():
+        for row in members:
+            unit = "GFLOP/s" if row["rate_unit"] == "FLOP/s" else "GB/s"
+            lines.append([case.replace(" | ", ", "), row["name"], row["threads"],
+                          with_spread(row["seconds"], time_text), against_ours(row),
+                          f"{digits(row['rate'][1] / 1e9)} {unit}", f"{100 * row['fraction'][1]:.0f} %",
+                          f"{row['error']:.0e}"])
+    head = "operation, shape, type", "who", "threads", "a call (p20, p80)", "÷ ours", "rate", "of the ceiling", "error"
+    return [*text, table(head, lines)]
+
+
+def crossover(rows):
+    """FLOP of a step from which all threads beat one at every larger step measured; None if never, and the points."""
+    points = sorted((row["step_flops"], row["ratio"][1], row["case"])
+                    for row in pick(rows, bench="scaling", name="fastmlp")
+                    if row["threads"] > 1 and row["axis"] != "threads")
+    start = None
+    for flops, ratio, _ in reversed(points):
+        if ratio >= 1:
+            break
+        start = flops
+    return start, points
+
+
+def scaling_section(rows):
+    text = ["## Scaling\n"]
+    for (axis,), members in groups(pick(rows, bench="scaling"), "axis").items():
+        lines = [[row["value"], row["net"], row["name"], row["threads"], time_text(row["seconds"][1]),
+                  f"{row['rate'][1] / 1e9:.1f}", f"{100 * row['fraction'][1]:.0f} %"] for row in members]
+        head = axis, "net", "who", "threads", "per epoch", "GFLOP/s", "of the ceiling"
+        text += [f"### Against {axis}\n", table(head, lines)]
+    start, points = crossover(rows)
+    if points:
+        most = max(row["threads"] for row in pick(rows, bench="scaling"))
+        lines = [[f"{flops / 1e6:.2f}", case, f"{digits(ratio)}×"] for flops, ratio, case in points]
+        found = f"every size from {start / 1e6:.2f} MFLOP a step on" if start else "no size from which on it stays so"
+        text += [f"### One thread or {most}\n", f"Ours is faster on {most} threads than on one at {found}.\n",
+                 table(["MFLOP a step", "point", f"{most} threads ÷ 1 thread"], lines)]
+    return text
+
+
+def startup_section(rows):
+    text, rows = ["## Start and memory\n"], pick(rows, bench="startup")
+    moments = ("import", "first train", "same again", "first predict")
+    lines = [[row["case"], row["name"], *(time_text(row["warm"][moment]) for moment in moments),
+              time_text(row["cold"]["first train"]) if row["cold"] else "", f"{row['warm']['peak bytes'] / 1e6:.0f} MB"]
+             for row in rows]
+    return [*text, "Each in a fresh process; `first train` is a short training with all that it loads or compiles.\n",
+            table(["lab", "who", *moments, "first train, cold cache", "peak memory"], lines)]
+
+
+def repeat_section(runs):
+    """The ratios to the peers of the last two runs."""
+    if len(runs) < 2:
+        return []
+    before, after = ({(row["case"], row["name"], row["threads"]): row["ratio"][1]
+                      for row in pick(run["rows"], bench="training") if row["name"] != "fastmlp"} for run in runs[-2:])
+    lines = [[case, name, threads, digits(before[case, name, threads]), digits(ratio),
+              f"{100 * (ratio / before[case, name, threads] - 1):+.0f} %"]
+             for (case, name, threads), ratio in after.items() if (case, name, threads) in before]
+    worst = max((abs(float(line[-1][:-2])) for line in lines if line[0] in LABS), default=0)
+    return ["## Two runs\n", f"The ratios of the labs differ by {worst:.0f} % at most between the last two runs.\n",
+            table(["net", "peer", "threads", "first", "second", "change"], lines)]
+
+
+def section(path, pictures):
+    machine, runs = load(path)
+    run = runs[-1]
+    rows, versions = run["rows"], ", ".join(f"{name} {version}" for name, version in run["versions"].items())
+    return [f"# {machine['processor']}, {machine['cores']} cores, {machine['instruction set']}\n",
+            f"{machine['system']} on {machine['architecture']}, Python {machine['python']}; {versions}. "
+            f"{run['date']}, commit {run['commit']}, {run['minutes']} minutes, load before {run['load before']}.\n",
+            labs_table(rows), *(f"![{name}]({name})\n" for name in pictures),
+            *training_section(rows, "training", "Training"),
+            *training_section(rows, "busy", "Training with one core kept busy by somebody else"),
+            *training_section(rows, "steps", "Whole steps, the batch resident", "step"),
+            *accuracy_section(rows), *kernels_section(rows), *scaling_section(rows), *startup_section(rows),
+            *repeat_section(runs)]
+
+
+def main():
+    files = sorted(RESULTS.glob("*.json"))
+    if not files:
+        sys.exit("bench/results has no .json yet: run python -m bench.run")
+    text = ["<!-- Generated by `python -m bench.report` from bench/results/*.json. -->\n",
+            "How these figures are made: the docstring of [bench](__init__.py). A ratio is the median over rounds of "
+            "peer ÷ ours within a round, with p20–p80; above 1, ours is faster.\n"]
+    for path in files:
+        machine, runs = load(path)
+        text += section(path, draw(path.stem, machine, runs[-1]["rows"], path.parent))
+    TARGET.write_text("\n".join(text))
+    print(f"{TARGET.name} and its pictures from {len(files)} files")
+
+
+if __name__ == "__main__":
+    main()
