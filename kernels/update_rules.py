@@ -21,7 +21,7 @@ SGD, MOMENTUM, NESTEROV, RMSPROP, ADAM, ADAMW = range(len(NAMES))
 SLOTS = (0, 1, 1, 1, 2, 2)
 
 
-def define(jit, sqrt):
+def define(jit, sqrt, reciprocal_sqrt):
     """The rules compiled by `jit`. Each returns the new (w, s1, s2); `c` is what `step_constants` gave."""
 
     def step_constants(rule, hyper, learning_rate, step):
@@ -52,7 +52,7 @@ def define(jit, sqrt):
     @jit
     def rmsprop(w, g, s1, s2, c):
         s1 = c[1] * s1 + (1.0 - c[1]) * (g * g)
-        return w - c[0] * g / sqrt(s1 + c[3]), s1, s2
+        return w - c[0] * g * reciprocal_sqrt(s1 + c[3]), s1, s2
 
     @jit
     def adam(w, g, s1, s2, c):

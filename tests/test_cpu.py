@@ -17,7 +17,7 @@ from fastmlp.kernels.cpu import simd, threads, vector_math
 from fastmlp.kernels.cpu.simd import at, lanes, load, store
 
 TESTS = Path(__file__).parent
-exp, tanh, erf = vector_math.exp, vector_math.tanh, vector_math.erf
+exp, tanh, reciprocal_sqrt = vector_math.exp, vector_math.tanh, vector_math.reciprocal_sqrt
 
 
 @njit(error_model="numpy")
@@ -30,6 +30,12 @@ def apply_exp(x, y):
 def apply_tanh(x, y):
     for i in range(0, x.size, lanes(at(x, 0))):
         store(at(y, i), 0, tanh(load(at(x, i), 0)))
+
+
+@njit(error_model="numpy")
+def apply_reciprocal_sqrt(x, y):
+    for i in range(0, x.size, lanes(at(x, 0))):
+        store(at(y, i), 0, reciprocal_sqrt(load(at(x, i), 0)))
 
 
 FUNCTIONS = {"exp": (apply_exp, np.exp), "tanh": (apply_tanh, np.tanh)}
@@ -53,6 +59,18 @@ def test_error_in_ulp(name, dtype, rng):
     np.testing.assert_array_equal(y[~finite], rounded[~finite])
     ulp = np.abs(y[finite] - exact[finite]) / np.spacing(np.abs(rounded[finite]))
     assert ulp.max() <= 2, f"{ulp.max()} ulp at {x[finite][ulp.argmax()]}"
+
+
+@pytest.mark.parametrize("dtype", RANGES)
+def test_reciprocal_sqrt(dtype, rng):
+    x = np.exp(rng.uniform(-80, 80, 1 << 16)).astype(dtype)
+    x[:5] = 0, np.inf, np.nan, 1, -1
+    y = np.full_like(x, np.nan)
+    apply_reciprocal_sqrt(x, y)
+    np.testing.assert_array_equal(y[:5], np.array([np.inf, 0, np.nan, 1, np.nan], dtype))
+    exact = 1 / np.sqrt(x[5:].astype(np.longdouble))
+    ulp = np.abs(y[5:] - exact) / np.spacing(exact.astype(dtype))
+    assert ulp.max() <= 3, f"{ulp.max()} ulp"
 
 
 @pytest.mark.parametrize("dtype", RANGES)

@@ -9,7 +9,7 @@ import numpy as np
 from .. import activations as codes
 from .functions import step_constants
 from .gemm import panel_width, panels
-from .jit import entry, inlined
+from .jit import entry, inlined, outlined
 from .layout import ACTIVATION, N_OUT, Y
 from .losses import softmax_row
 from .network import backward_block, forward_block, loss_block, update_biases, update_panel
@@ -70,7 +70,7 @@ def train_steps(thread, threads, control, net, slots, work, data, order, rates, 
             row = take(control, ROWS_TAKEN) * work.block
             if row >= m:
                 break
-            real = forward_block(net, work, data, order, row, start, m, thread, True, recipe.seed, step_number)
+            real = forward_block(net, work, data, order, row, start, m, thread, recipe.seed, step_number)
             loss_block(net, work, data, order, row, start, real, recipe.loss, weight_sum,
                        totals.row_loss, totals.row_right)
             backward_block(net, work, row, real, thread)
@@ -99,16 +99,21 @@ def train_steps(thread, threads, control, net, slots, work, data, order, rates, 
 
 
 @entry
-def evaluate_blocks(thread, threads, control, net, work, data, order, loss, rows, block_sums, totals):
-    """Loss, right answers and weights of each block of rows, into block_sums (blocks, 3)."""
+def infer_blocks(thread, threads, control, net, work, data, order, loss, rows, block_sums, totals, out):
+    """Inference on `rows` rows: the outputs into out (rows, outputs), or, where out is (0, 0), their losses,
+    right answers and weights summed over each block of rows into block_sums (blocks, 3)."""
     mine = thread * work.block
     while True:
         block = take(control, ROWS_TAKEN)
         if block * work.block >= rows:
             break
         start = block * work.block - mine
-        real = forward_block(net, work, data, order, mine, start, rows - start, thread, False, 0, 0)
-        loss_block(net, work, data, order, mine, start, real, loss, 1.0, totals.row_loss, totals.row_right)
+        # No dropout: any seed and step will do.
+        real = forward_block(net, work, data, order, mine, start, rows - start, thread, thread, thread)
+        if out.size > 0:
+            _copy_out(net, work, mine, start, real, out)
+            continue
+        loss_block(net, work, data, order, mine, start, real, loss, float(rows), totals.row_loss, totals.row_right)
         for r in range(mine, mine + real):
             block_sums[block, 0] += totals.row_loss[r]
             block_sums[block, 1] += totals.row_right[r]
@@ -116,24 +121,15 @@ def evaluate_blocks(thread, threads, control, net, work, data, order, loss, rows
     barrier(control, threads)
 
 
-@entry
-def forward_blocks(thread, threads, control, net, work, data, order, rows, out):
-    """The net's outputs for `rows` rows, into out (rows, outputs)."""
+@outlined
+def _copy_out(net, work, first, start, real, out):
     last = net.table.shape[0] - 1
     n_out, width = net.table[last, N_OUT], panel_width(at(net.w, 0))
-    mine = thread * work.block
-    while True:
-        first = take(control, ROWS_TAKEN) * work.block
-        if first >= rows:
-            break
-        start = first - mine
-        real = forward_block(net, work, data, order, mine, start, rows - start, thread, False, 0, 0)
-        for r in range(mine, mine + real):
-            y = at(work.h, net.table[last, Y] + r * width)
-            if net.table[last, ACTIVATION] == codes.SOFTMAX:
-                softmax_row(y, work.rows * width, n_out, y)
-            for p in range(panels(n_out, y)):
-                for v in range(0, min(width, n_out - p * width), lanes(y)):
-                    store_first(at(out, (start + r) * n_out + p * width), v, load(y, p * work.rows * width + v),
-                                n_out - p * width - v)
-    barrier(control, threads)
+    for r in range(first, first + real):
+        y = at(work.h, net.table[last, Y] + r * width)
+        if net.table[last, ACTIVATION] == codes.SOFTMAX:
+            softmax_row(y, work.rows * width, n_out, y)
+        for p in range(panels(n_out, y)):
+            for v in range(0, min(width, n_out - p * width), lanes(y)):
+                store_first(at(out, (start + r) * n_out + p * width), v, load(y, p * work.rows * width + v),
+                            n_out - p * width - v)

@@ -7,12 +7,12 @@ from .. import update_rules
 from .gemm import panel_width
 from .jit import inlined, outlined
 from .simd import lanes, load, load_first, select, sqrt, store, store_first
-from .vector_math import erf, exp, tanh
+from .vector_math import erf, exp, reciprocal_sqrt, tanh
 
 f = codes.define(inlined, exp, tanh, erf, select)
 relu_slope, leaky_relu_slope, tanh_slope = f.relu_slope, f.leaky_relu_slope, f.tanh_slope
 sigmoid_slope, gelu_slope, silu_slope = f.sigmoid_slope, f.gelu_slope, f.silu_slope
-rules = update_rules.define(inlined, sqrt)
+rules = update_rules.define(inlined, sqrt, reciprocal_sqrt)
 step_constants = rules.step_constants
 
 
@@ -105,32 +105,28 @@ def slope_vector(code, y):
 # ------------------------------------------------------------------------------- optimizer rules
 
 def _define_update(rule, slots):
-    """One step on `count` numbers. Whole vectors, then one masked: memory past the end is not touched."""
+    """One step on `rows` rows of `count` numbers, `step` apart. Whole vectors, then one masked."""
+
+    @inlined
+    def vector(w, g, s1, s2, i, left, l2, constants):
+        weight = load_first(w, i, left)
+        first = load_first(s1, i, left) if slots > 0 else weight
+        second = load_first(s2, i, left) if slots > 1 else weight
+        weight, first, second = rule(weight, load_first(g, i, left) + l2 * weight, first, second, constants)
+        store_first(w, i, weight, left)
+        if slots > 0:
+            store_first(s1, i, first, left)
+        if slots > 1:
+            store_first(s2, i, second, left)
 
     @outlined
-    def loop(w, g, s1, s2, count, l2, constants):
+    def loop(w, g, s1, s2, rows, count, step, l2, constants):
         whole = count - count % lanes(w)
-        for i in range(0, whole, lanes(w)):
-            weight = load(w, i)
-            first = load(s1, i) if slots > 0 else weight
-            second = load(s2, i) if slots > 1 else weight
-            weight, first, second = rule(weight, load(g, i) + l2 * weight, first, second, constants)
-            store(w, i, weight)
-            if slots > 0:
-                store(s1, i, first)
-            if slots > 1:
-                store(s2, i, second)
-        rest = count - whole
-        if rest > 0:
-            weight = load_first(w, whole, rest)
-            first = load_first(s1, whole, rest) if slots > 0 else weight
-            second = load_first(s2, whole, rest) if slots > 1 else weight
-            weight, first, second = rule(weight, load_first(g, whole, rest) + l2 * weight, first, second, constants)
-            store_first(w, whole, weight, rest)
-            if slots > 0:
-                store_first(s1, whole, first, rest)
-            if slots > 1:
-                store_first(s2, whole, second, rest)
+        for r in range(rows):
+            for i in range(r * step, r * step + whole, lanes(w)):
+                vector(w, g, s1, s2, i, lanes(w), l2, constants)
+            if whole < count:
+                vector(w, g, s1, s2, r * step + whole, count - whole, l2, constants)
 
     return loop
 
@@ -143,15 +139,18 @@ _adam = _define_update(rules.adam, 2)
 
 
 @outlined
-def apply_rule(rule, w, g, s1, s2, count, l2, constants):
-    """One optimizer step on `count` numbers in place; the gradient is g + l2 w. See `update_rules`."""
+def apply_rule(rule, w, g, s1, s2, rows, count, step, l2, constants):
+    """One optimizer step in place on `rows` rows of `count` numbers, `step` apart; the gradient is g + l2 w.
+
+    See `update_rules`.
+    """
     if rule == update_rules.SGD:
-        _sgd(w, g, s1, s2, count, l2, constants)
+        _sgd(w, g, s1, s2, rows, count, step, l2, constants)
     elif rule == update_rules.MOMENTUM:
-        _momentum(w, g, s1, s2, count, l2, constants)
+        _momentum(w, g, s1, s2, rows, count, step, l2, constants)
     elif rule == update_rules.NESTEROV:
-        _nesterov(w, g, s1, s2, count, l2, constants)
+        _nesterov(w, g, s1, s2, rows, count, step, l2, constants)
     elif rule == update_rules.RMSPROP:
-        _rmsprop(w, g, s1, s2, count, l2, constants)
+        _rmsprop(w, g, s1, s2, rows, count, step, l2, constants)
     else:
-        _adam(w, g, s1, s2, count, l2, constants)
+        _adam(w, g, s1, s2, rows, count, step, l2, constants)

@@ -36,6 +36,7 @@ from .simd import (
     select,
     step,
     store,
+    trailing_zeros,
     words_at_least,
 )
 
@@ -55,11 +56,12 @@ class Work(NamedTuple):
 
     rows: int                    # a multiple of ROWS
     block: int                   # rows that a thread takes at a time, a multiple of ROWS
+    training: bool               # slopes are kept, dropout applies
     h: np.ndarray                # activation panels, the input first
     dz: np.ndarray               # slopes, then ∂loss/∂z
     tiles: np.ndarray            # (threads, 2 ROWS P)
     index: np.ndarray            # (threads, ...) int32: lists of the steps that are not all zero
-    nonzero: np.ndarray          # (groups of ROWS in-features, rows) uint8: a bit for each x that is not 0; or (0, 0)
+    nonzero: np.ndarray          # (input panels, rows) uint32: a bit for each x that is not 0; or (0, 0)
 
 
 class Data(NamedTuple):
@@ -94,67 +96,66 @@ def _input_number(data, start, j, like):
 
 
 @outlined
-def gather_row(data, row, n, out, panel):
-    """One row of X, scaled, into panels: element j at (j // P) panel + j % P."""
-    width, whole = panel_width(out), n - n % lanes(out)
-    for j in range(0, whole, lanes(out)):
-        store(out, (j // width) * panel + j % width, _input_vector(data, row * n, j, out))
-    for j in range(whole, n):
-        put(out, (j // width) * panel + j % width, _input_number(data, row * n, j, out))
-
-
-@outlined
-def _mark_nonzero(x, panel, n, nonzero, rows):
-    """A byte for each group of ROWS in-features of one row, a bit for each that is not zero."""
-    width, group = panel_width(x), 0
-    for c in range(0, n, width):
-        marks = mask_bits(load(x, (c // width) * panel) != 0.0)
-        marks |= mask_bits(load(x, (c // width) * panel + lanes(x)) != 0.0) << lanes(x)
-        for _ in range(0, min(width, n - c), ROWS):
-            put(nonzero, group * rows, marks & ((1 << ROWS) - 1))
-            marks >>= ROWS
-            group += 1
+def gather_row(data, row, n, out, rows, nonzero, sparse):
+    """One row of X, scaled, into panels of `rows` rows; if sparse, also a bit for each element that is not zero."""
+    width = panel_width(out)
+    for q in range(n // width):
+        first = _input_vector(data, row * n, q * width, out)
+        second = _input_vector(data, row * n, q * width + lanes(out), out)
+        store(out, q * rows * width, first)
+        store(out, q * rows * width + lanes(out), second)
+        if sparse:
+            put(nonzero, q * rows, mask_bits(first != 0.0) | mask_bits(second != 0.0) << lanes(out))
+    if n % width > 0:
+        q, marks = n // width, 0
+        for j in range(n % width):
+            value = _input_number(data, row * n, q * width + j, out)
+            put(out, q * rows * width + j, value)
+            marks |= (1 if value != 0 else 0) << j
+        if sparse:
+            put(nonzero, q * rows, marks)
 
 
 @outlined
 def _list_inputs(nonzero, rows, n, width, index):
-    """In-features k that any of ROWS neighbouring rows has: their place in x, then (ROWS + n further on) in w.
+    """In-features k that any of ROWS neighbouring rows has: their place in x, then (n further on) in w.
 
-    The number of them stands at the end of the second list. Writing first and counting after needs no branch.
+    Returns how many.
     """
-    count, second = 0, n + ROWS
-    for group in range((n + ROWS - 1) // ROWS):
+    count = 0
+    for q in range((n + width - 1) // width):
         marks = 0
         for r in range(ROWS):
-            marks |= get(nonzero, group * rows + r)
-        for i in range(ROWS):
-            k = group * ROWS + i
-            put(index, count, (k // width) * rows * width + k % width)
-            put(index, second + count, k * width)
-            count += (marks >> i) & 1
-    put(index, second + n + ROWS - 1, count)
+            marks |= get(nonzero, q * rows + r)
+        while marks != 0:
+            i = trailing_zeros(marks)
+            put(index, count, q * rows * width + i)
+            put(index, n + count, (q * width + i) * width)
+            count += 1
+            marks &= marks - 1
+    return count
 
 
 @outlined
-def _list_rows(nonzero, m, width, index):
-    """Rows that have any of a group's in-features, as places in a panel; their number stands in index[m]."""
+def _list_rows(nonzero, m, group, width, index):
+    """Rows that have any of the ROWS in-features of a panel's group, as places in a panel; returns how many."""
     count = 0
     for r in range(m):
-        put(index, count, r * width)
-        count += 1 if get(nonzero, r) != 0 else 0
-    put(index, m, count)
+        put(index, count, r * width)             # writing first and counting after needs no branch
+        count += 1 if (get(nonzero, r) >> (group * ROWS)) & ((1 << ROWS) - 1) != 0 else 0
+    return count
 
 
 # ------------------------------------------------------------------------------- rows
 
 @outlined
-def forward_layer(net, work, layer, first, rows, thread, training, sparse, seed, step_number):
+def forward_layer(net, work, layer, first, rows, thread, sparse, seed, step_number):
     """h_out = dropout(f(h W + b)) for rows first .. first + rows - 1 (a multiple of ROWS); slopes into dz."""
     n_in, n_out = net.table[layer, N_IN], net.table[layer, N_OUT]
     width = panel_width(at(net.w, 0))
     capacity = work.rows
     x, tile = at(work.h, net.table[layer, X] + first * width), at(work.tiles, thread * 2 * ROWS * width)
-    lists, second = at(work.index, thread * work.index.shape[1]), n_in + ROWS
+    lists = at(work.index, thread * work.index.shape[1])
     last = panels(n_out, x) - 1
     for p in range(last + 1):
         columns = n_out - p * width
@@ -165,15 +166,14 @@ def forward_layer(net, work, layer, first, rows, thread, training, sparse, seed,
         for r in range(0, rows, ROWS):
             here, soon = step(x, r * width), _share(w, p < last, n_in, width, r // ROWS)
             if sparse:
-                a_offsets = step(lists, (r // ROWS) * 2 * second)
-                b_offsets = step(a_offsets, second)
-                count = get(b_offsets, second - 1)
-                sparse_tile(here, width, a_offsets, w, b_offsets, columns, count, soon, tile)
+                listed = step(lists, (r // ROWS) * (2 * n_in + 1))
+                sparse_tile(here, width, step(listed, 1), w, step(listed, 1 + n_in), columns, get(listed, 0), soon,
+                            tile)
             else:
                 rows_tile(here, capacity * width, w, columns, n_in, soon, tile)
-            slope = step(slopes, r * width) if training else step(tile, ROWS * width)
+            slope = step(slopes, r * width) if work.training else step(tile, ROWS * width)
             activate(net.table[layer, ACTIVATION], tile, bias, ROWS, columns, step(y, r * width), slope)
-        if training and net.dropout[layer] > 0.0:
+        if work.training and net.dropout[layer] > 0.0:
             _drop(y, slopes, first, rows, p * width, columns, net.dropout[layer], seed, step_number, layer)
 
 
@@ -225,7 +225,7 @@ def backward_layer(net, work, layer, first, rows, thread):
 
 
 @outlined
-def forward_block(net, work, data, order, first, start, m, thread, training, seed, step_number):
+def forward_block(net, work, data, order, first, start, m, thread, seed, step_number):
     """Gathers rows order[start + first ...] (start + first ... where order is empty) and runs them through the net.
 
     m: rows of the batch. Returns how many rows the block has: work.block, or fewer at the batch's end.
@@ -237,17 +237,14 @@ def forward_block(net, work, data, order, first, start, m, thread, training, see
     rows = (real + ROWS - 1) // ROWS * ROWS
     for r in range(first, first + real):
         row = order[start + r] if order.size > 0 else start + r
-        x = at(work.h, r * width)
-        gather_row(data, row, n_in, x, capacity * width)
-        if sparse:
-            _mark_nonzero(x, capacity * width, n_in, at(work.nonzero, r), capacity)
+        gather_row(data, row, n_in, at(work.h, r * width), capacity, at(work.nonzero, r), sparse)
     if sparse:
         lists = at(work.index, thread * work.index.shape[1])
         for r in range(0, rows, ROWS):
-            _list_inputs(at(work.nonzero, first + r), capacity, n_in, width,
-                         step(lists, (r // ROWS) * 2 * (n_in + ROWS)))
+            listed = step(lists, (r // ROWS) * (2 * n_in + 1))
+            put(listed, 0, _list_inputs(at(work.nonzero, first + r), capacity, n_in, width, step(listed, 1)))
     for layer in range(net.table.shape[0]):
-        forward_layer(net, work, layer, first, rows, thread, training, sparse and layer == 0, seed, step_number)
+        forward_layer(net, work, layer, first, rows, thread, sparse and layer == 0, seed, step_number)
     return real
 
 
@@ -303,7 +300,8 @@ def update_panel(net, slots, work, layer, q, m, thread, rule, l2, constants):
     sparse = layer == 0 and work.nonzero.size > 0
     if sparse:
         for g in range(0, real, ROWS):
-            _list_rows(at(work.nonzero, (k + g) // ROWS * capacity), m, width, step(lists, g // ROWS * (m + 1)))
+            listed = step(lists, g // ROWS * (m + 1))
+            put(listed, m, _list_rows(at(work.nonzero, q * capacity), m, g // ROWS, width, listed))
     last = panels(n_out, tile) - 1
     for p in range(last + 1):
         columns = n_out - p * width
@@ -318,8 +316,8 @@ def update_panel(net, slots, work, layer, q, m, thread, rule, l2, constants):
             else:
                 columns_tile(step(h, g), dz, columns, m, soon, tile)
             here, rows = block + g * width, min(ROWS, real - g)
-            apply_rule(rule, at(net.w, here), tile, at(slots.w1, here), at(slots.w2, here), rows * width,
-                       constant(l2, tile), constants)
+            apply_rule(rule, at(net.w, here), tile, at(slots.w1, here), at(slots.w2, here), rows,
+                       width if columns > lanes(tile) else lanes(tile), width, constant(l2, tile), constants)
             if layer > 0:
                 wt = at(net.wt, net.table[layer, WT] + q * n_out * width + p * width * width + g)
                 _transpose_tile(at(net.w, here), rows, min(columns, width), wt)
@@ -346,5 +344,5 @@ def update_biases(net, slots, work, layer, m, thread, rule, bias_constants):
                 total = total + load(dz, r * width + v)
             store(tile, v, total)
         here = net.table[layer, B] + p * width
-        apply_rule(rule, at(net.b, here), tile, at(slots.b1, here), at(slots.b2, here), width,
+        apply_rule(rule, at(net.b, here), tile, at(slots.b1, here), at(slots.b2, here), 1, width, width,
                    constant(0.0, tile), bias_constants)

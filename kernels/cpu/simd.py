@@ -311,6 +311,16 @@ def mask_bits(typingctx, mask):
 
 
 @intrinsic
+def trailing_zeros(typingctx, bits):
+    """Zeros below the lowest set bit of an integer that is not 0."""
+
+    def codegen(context, builder, sig, args):
+        return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.int64(types.int64), codegen
+
+
+@intrinsic
 def ramp(typingctx, start, like):
     """Integer vector start, start + 1, ... as wide as a vector of the pointer `like`."""
     vector = Vector(like.dtype).same_width_integer()

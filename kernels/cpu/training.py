@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 
 from .. import update_rules
-from .epoch import Recipe, Slots, Totals, evaluate_blocks, forward_blocks, train_steps
+from .epoch import Recipe, Slots, Totals, infer_blocks, train_steps
 from .layout import cache_aligned, from_panels, plan, python_panel_width, round_up, to_panels
 from .network import Data, Net, Work
 from .simd import ROWS
@@ -58,21 +58,20 @@ def step_flops(sizes, rows):
     return sum(6.0 * rows * n_in * n_out + LAYER_OVERHEAD_FLOPS for n_in, n_out in pairwise(sizes))
 
 
-def make_work(sizes, need, rows, block, threads, dtype, sparse):
+def make_work(sizes, need, rows, block, training, threads, dtype, sparse):
     rows, width = round_up(rows, ROWS), python_panel_width(dtype)
-    lists = max(block // ROWS * 2 * (sizes[0] + ROWS), width // ROWS * (rows + 1)) if sparse else 0
-    groups = round_up(sizes[0], width) // ROWS
-    return Work(rows, block, cache_aligned(need.activations, dtype), cache_aligned(need.gradients, dtype),
+    lists = max(block // ROWS * (2 * sizes[0] + 1), width // ROWS * (rows + 1)) if sparse else 0
+    return Work(rows, block, training, cache_aligned(need.activations, dtype), cache_aligned(need.gradients, dtype),
                 np.zeros((threads, 2 * ROWS * width), dtype),
                 np.zeros((threads, lists), np.int32),
-                np.zeros((groups, rows) if sparse else (0, 0), np.uint8))
+                np.zeros((-(-sizes[0] // width), rows) if sparse else (0, 0), np.uint32))
 
 
 def make_inference(sizes, activations, dtype, threads):
     """The table and scratch of inference: a BLOCK of rows for each thread."""
     table, need = plan(sizes, activations, threads * BLOCK, dtype)
     totals = Totals(np.zeros(threads * BLOCK), np.zeros(threads * BLOCK), np.zeros(4))
-    return table, make_work(sizes, need, threads * BLOCK, BLOCK, threads, dtype, False), totals
+    return table, make_work(sizes, need, threads * BLOCK, BLOCK, False, threads, dtype, False), totals
 
 
 def prepare(parameters, sizes, activations, *, dropout, loss, rule, hyper, l2, batch_size, scale, seed, n_threads):
@@ -117,7 +116,7 @@ def train_epoch(state, x, labels, targets, weights, order, rates):
         _, need = plan(state.sizes, state.activations, state.recipe.batch, state.dtype)
         batch, threads = state.recipe.batch, state.threads
         block = min(BLOCK, round_up(-(-batch // threads), ROWS))
-        state.work = make_work(state.sizes, need, batch, block, threads, state.dtype, has_zeros_to_skip(x))
+        state.work = make_work(state.sizes, need, batch, block, True, threads, state.dtype, has_zeros_to_skip(x))
     order, rates = as_input(order, np.int64), as_input(rates, np.float64)
     state.steps_before_epoch = state.step
     state.totals.sums[:] = 0.0
@@ -133,8 +132,8 @@ def evaluate(state, x, labels, targets, weights):
     data = make_data(x, state.scale, labels, targets, weights, state.dtype)
     table, work, totals = state.inference
     block_sums = np.zeros((-(-len(x) // BLOCK), 3))
-    state.team.run(evaluate_blocks, state.net._replace(table=table), work, data, NO_ROWS, state.recipe.loss, len(x),
-                   block_sums, totals)
+    state.team.run(infer_blocks, state.net._replace(table=table), work, data, NO_ROWS, state.recipe.loss, len(x),
+                   block_sums, totals, np.empty((0, 0), state.dtype))
     return tuple(block_sums.sum(axis=0).tolist())
 
 
@@ -146,7 +145,7 @@ def forward(parameters, sizes, activations, x, scale, n_threads, out):
     if len(x) == 0:
         return
     threads = min(choose_threads(n_threads, step_flops(sizes, len(x)) / 3), -(-len(x) // BLOCK))
-    table, work, _ = make_inference(sizes, activations, dtype, threads)
+    table, work, totals = make_inference(sizes, activations, dtype, threads)
     _, need = plan(sizes, activations, threads * BLOCK, dtype)
     nothing = np.empty(0, dtype)
     net = Net(table, np.zeros(len(table)), cache_aligned(need.weights, dtype), nothing,
@@ -154,7 +153,7 @@ def forward(parameters, sizes, activations, x, scale, n_threads, out):
     to_panels(as_input(parameters, dtype), table, net.w, net.wt, net.b)
     data = make_data(x, float(scale), NO_ROWS, np.empty((0, 0), dtype), nothing, dtype)
     with Team(threads) as team:
-        team.run(forward_blocks, net, work, data, NO_ROWS, len(x), out)
+        team.run(infer_blocks, net, work, data, NO_ROWS, 0, len(x), np.empty((0, 3)), totals, out)
 
 
 # ------------------------------------------------------------------------------- weights and slots, in and out
@@ -201,4 +200,4 @@ def warm_up(dtype):
 def needs_compiling(dtype):
     """Whether `warm_up` would have to compile rather than load."""
     return not all(function.is_ready(np.dtype(dtype).name)
-                   for function in (train_steps, evaluate_blocks, forward_blocks, to_panels, from_panels))
+                   for function in (train_steps, infer_blocks, to_panels, from_panels))

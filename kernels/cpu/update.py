@@ -31,4 +31,5 @@ def update(rule, hyper, learning_rate, step, w, g, s1, s2):
     if g.shape[0] != count or (needs_first and s1.shape[0] != count) or (needs_second and s2.shape[0] != count):
         raise ValueError("update: w, g and the slots that the rule uses must have the same length")
     constants = step_constants(rule, hyper, learning_rate, step)
-    apply_rule(rule, at(w, 0), at(g, 0), at(s1, 0), at(s2, 0), count, constant(0.0, at(w, 0)), constants)
+    apply_rule(rule, at(w, 0), at(g, 0), at(s1, 0), at(s2, 0), 1, count, count,
+               constant(0.0, at(w, 0)), constants)

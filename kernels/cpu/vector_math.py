@@ -1,4 +1,4 @@
-"""exp, tanh and erf of whole vectors, float32 and float64.
+"""exp, tanh, erf and 1 / sqrt of whole vectors, float32 and float64.
 
 Numba has no vector library since it dropped SVML, and one libm call a lane costs 10 times the arithmetic around
 it. Each function is a polynomial or rational approximation evaluated with FMAs; NaN stays NaN.
@@ -7,7 +7,10 @@ Largest errors measured over the full range: exp 0.9 ulp, tanh 1.4 ulp, in both 
 exp    2ⁿ · p(r), r = x - n ln 2 in two parts; Taylor coefficients to degree 7 (float32), 13 (float64).
 tanh   Cephes (Moshier 1989): odd rational below 0.625, 1 - 2 / (e²ˣ + 1) above.
 erf    libm, lane by lane: only GELU asks for it.
+1/√x   AVX-512 float32: the 14-bit estimate and one Newton step, 2 ulp; elsewhere a square root and a division, which
+       on 16 lanes cost 40 cycles a vector against 10: an RMSprop step of 400,000 weights 0.3 ms slower.
 """
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -15,7 +18,7 @@ from numba.core.errors import TypingError
 from numba.extending import intrinsic, overload
 
 from .jit import _OPTIONS, inlined
-from .simd import Vector, absolute, bits, floats, fma, select
+from .simd import LEVEL, Vector, absolute, bits, floats, fma, select, sqrt
 
 LOG2_E = 1.4426950408889634
 
@@ -140,3 +143,32 @@ def _libm_erf(typingctx, x):
 
 
 erf = _by_dtype("erf", _libm_erf, _libm_erf)
+
+
+# ------------------------------------------------------------------------------- 1 / sqrt
+
+@intrinsic
+def _estimate(typingctx, x):
+    def codegen(context, builder, sig, args):
+        vector, mask = args[0].type, ir.IntType(16)
+        function = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(vector, [vector, vector, mask]), "llvm.x86.avx512.rsqrt14.ps.512")
+        return builder.call(function, [args[0], args[0], ir.Constant(mask, -1)])
+
+    return x(x), codegen
+
+
+@inlined
+def _by_estimate(x):
+    y = _estimate(x)
+    better = y * fma(-0.5 * x * y, y, 1.5)
+    # Of 0 and infinity the estimate is exact, and the Newton step would make it NaN.
+    return select(x * y > 0.0, select(x < np.inf, better, y), y)
+
+
+@inlined
+def _by_division(x):
+    return 1.0 / sqrt(x)
+
+
+reciprocal_sqrt = _by_dtype("reciprocal_sqrt", _by_estimate if LEVEL == "avx512" else _by_division, _by_division)
