@@ -8,9 +8,25 @@ import numpy as np
 
 from .. import activations as codes
 from .functions import activate, slope_vector
-from .gemm import panel_width, plain_tile
+from .gemm import columns_tile, panel_width, panels, plain_tile
 from .jit import entry, inlined
-from .simd import ROWS, at, lanes, load, load_first, store, store_first
+from .simd import (
+    ROWS,
+    at,
+    get,
+    keep_alive,
+    lanes,
+    load,
+    load_first,
+    next_line,
+    put,
+    step,
+    store,
+    store_first,
+)
+
+# Packing a panel of B is a pass over it: it pays from three tiles of rows on.
+PACK_FROM = 2 * ROWS
 
 
 @inlined
@@ -20,6 +36,15 @@ def _store_tile(tile, rows, columns, out, out_step):
     for r in range(rows):
         for v in range(0, min(columns, width), lanes(tile)):
             store_first(out, r * out_step + v, load(tile, r * width + v), columns - v)
+
+
+@inlined
+def _pack(b, rows, step, columns, panel):
+    """The first columns of a row-major B as a panel. Its rows start cache lines; those of B need not."""
+    width = panel_width(b)
+    for r in range(rows):
+        for v in range(0, width, lanes(b)):
+            store(panel, r * width + v, load_first(b, r * step + v, columns - v))
 
 
 @entry
@@ -48,14 +73,20 @@ def dense_forward(x, w, b, activation, y):
     px, pb = at(x, 0), at(b, 0)
     width = panel_width(px)
     tile, slopes, bias = np.empty(ROWS * width, x.dtype), np.empty(ROWS * width, x.dtype), np.zeros(width, x.dtype)
+    packs = m > PACK_FROM
+    scratch = np.empty(k * width + 64 if packs else 0, x.dtype)
+    panel = next_line(at(scratch, 0))
     for c in range(0, n, width):
         for v in range(0, min(width, n - c), lanes(px)):
             store(at(bias, v), 0, load_first(pb, c + v, n - c - v))
+        if packs:
+            _pack(at(w, c), k, n, n - c, panel)
         for r in range(0, m, ROWS):
             rows = min(ROWS, m - r)
-            plain_tile(at(x, r * k), k, rows, 1, at(w, c), n, n - c, k, at(tile, 0))
+            plain_tile(at(x, r * k), k, rows, 1, panel if packs else at(w, c), n, n - c, k, packs, at(tile, 0))
             activate(activation, at(tile, 0), at(bias, 0), rows, n - c, at(tile, 0), at(slopes, 0))
             _store_tile(at(tile, 0), rows, n - c, at(y, r * n + c), n)
+    keep_alive(scratch)
 
 
 @entry
@@ -75,7 +106,7 @@ def dense_backward(x, w, y, dy, activation, dz, dx, dw, db):
 
     Notes
     -----
-    4 m n k flops (2 m n k without dx); allocates Wᵀ in panels and one tile. Formula: standard.
+    4 m n k flops (2 m n k without dx); allocates dz and single panels of x and Wᵀ, packed. Formula: standard.
     """
     m, k = x.shape
     n = w.shape[1]
@@ -90,21 +121,46 @@ def dense_backward(x, w, y, dy, activation, dz, dx, dw, db):
     _local_gradient(at(y, 0), at(dy, 0), activation, m * n, at(dz, 0))
     for c in range(0, n, lanes(at(x, 0))):
         _column_sums(at(dz, c), m, n, n - c, at(db, c))
-    for g in range(0, k, ROWS):
-        rows = min(ROWS, k - g)
-        for c in range(0, n, width):
-            plain_tile(at(x, g), 1, rows, k, at(dz, c), n, n - c, m, at(tile, 0))
-            _store_tile(at(tile, 0), rows, n - c, at(dw, g * n + c), n)
+    _weight_gradient(x, dz, at(tile, 0), dw)
     if dx.size > 0:
-        transposed = np.zeros(n * width, x.dtype)
-        for c in range(0, k, width):
+        _input_gradient(dz, w, at(tile, 0), dx)
+    keep_alive(tile)
+
+
+@inlined
+def _weight_gradient(x, dz, tile, dw):
+    """dw = xᵀ dz. Both are packed: a column of x alone would touch a page of memory for every row."""
+    (m, k), n, width = x.shape, dz.shape[1], panel_width(tile)
+    scratch = np.empty((panels(n, tile) + 1) * m * width + 64, x.dtype)
+    packed_dz = next_line(at(scratch, 0))
+    packed_x = step(packed_dz, panels(n, tile) * m * width)
+    for c in range(0, n, width):
+        _pack(at(dz, c), m, n, n - c, step(packed_dz, c * m))
+    for q in range(0, k, width):
+        _pack(at(x, q), m, k, k - q, packed_x)
+        for c in range(0, n, width):
+            panel = step(packed_dz, c * m)
+            for g in range(0, min(width, k - q), ROWS):
+                columns_tile(step(packed_x, g), panel, n - c, m, panel, tile)
+                _store_tile(tile, min(ROWS, k - q - g), n - c, at(dw, (q + g) * n + c), n)
+    keep_alive(scratch)
+
+
+@inlined
+def _input_gradient(dz, w, tile, dx):
+    """dx = dz wᵀ, a panel of wᵀ at a time."""
+    (m, n), k, width = dz.shape, w.shape[0], panel_width(tile)
+    scratch = np.zeros(n * width + 64, w.dtype)
+    panel = next_line(at(scratch, 0))
+    for c in range(0, k, width):
+        for j in range(n):
             for i in range(min(width, k - c)):
-                for j in range(n):
-                    transposed[j * width + i] = w[c + i, j]
-            for r in range(0, m, ROWS):
-                rows = min(ROWS, m - r)
-                plain_tile(at(dz, r * n), n, rows, 1, at(transposed, 0), width, width, n, at(tile, 0))
-                _store_tile(at(tile, 0), rows, k - c, at(dx, r * k + c), k)
+                put(panel, j * width + i, get(at(w, (c + i) * n + j), 0))
+        for r in range(0, m, ROWS):
+            rows = min(ROWS, m - r)
+            plain_tile(at(dz, r * n), n, rows, 1, panel, width, k - c, n, True, tile)
+            _store_tile(tile, rows, k - c, at(dx, r * k + c), k)
+    keep_alive(scratch)
 
 
 @inlined

@@ -214,6 +214,7 @@ def _make_sparse_tile(vectors):
 _rows_1, _rows_2 = (_make_tile(v, "one", True) for v in (1, 2))
 _columns_1, _columns_2 = (_make_tile(v, "panel", True) for v in (1, 2))
 _sparse_1, _sparse_2 = (_make_sparse_tile(v) for v in (1, 2))
+_packed_1, _packed_2 = (_make_tile(v, None, True) for v in (1, 2))
 _plain_2, _edge_1, _edge_2 = (_make_tile(v, None, False, masked) for v, masked in ((2, False), (1, True), (2, True)))
 
 
@@ -247,10 +248,15 @@ def sparse_tile(a, row_step, a_offsets, b, b_offsets, columns, count, soon, c):
 
 
 @outlined
-def plain_tile(a, row_step, rows, a_step, b, b_step, columns, count, c):
-    """Row-major matrices: rows past `rows` and columns past `columns` are never read."""
-    a_panel = panel_width(a) * a_step
-    if columns >= panel_width(a):
+def plain_tile(a, row_step, rows, a_step, b, b_step, columns, count, packed, c):
+    """Row-major A: rows past `rows` are never read. B is row-major too, columns past `columns` never read; or packed
+    into a panel."""
+    a_panel, width = panel_width(a) * a_step, panel_width(a)
+    if packed and columns > lanes(a):
+        _packed_2(a, row_step, rows, a_panel, a_step, b, width, columns, count, b, c)
+    elif packed:
+        _packed_1(a, row_step, rows, a_panel, a_step, b, width, columns, count, b, c)
+    elif columns >= panel_width(a):
         _plain_2(a, row_step, rows, a_panel, a_step, b, b_step, columns, count, b, c)
     elif columns > lanes(a):
         _edge_2(a, row_step, rows, a_panel, a_step, b, b_step, columns, count, b, c)

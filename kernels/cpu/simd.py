@@ -384,6 +384,16 @@ def at(typingctx, array, index):
 
 
 @intrinsic
+def keep_alive(typingctx, array):
+    """Does nothing, last: Numba frees an array after its last use, and does not see uses through pointers."""
+
+    def codegen(context, builder, sig, args):
+        return context.get_dummy_value()
+
+    return types.void(array), codegen
+
+
+@intrinsic
 def step(typingctx, pointer, count):
     """The pointer `count` elements further on."""
 
@@ -392,6 +402,18 @@ def step(typingctx, pointer, count):
                            source_etype=_element(pointer.dtype))
 
     return pointer(pointer, count), codegen
+
+
+@intrinsic
+def next_line(typingctx, pointer):
+    """The first address from here on that starts a cache line of 64 bytes."""
+
+    def codegen(context, builder, sig, args):
+        missing = builder.and_(builder.neg(builder.ptrtoint(args[0], I64)), ir.Constant(I64, 63))
+        count = builder.udiv(missing, ir.Constant(I64, pointer.dtype.bitwidth // 8))
+        return builder.gep(args[0], [count], source_etype=_element(pointer.dtype))
+
+    return pointer(pointer), codegen
 
 
 @intrinsic
