@@ -22,7 +22,7 @@ from .jit import inlined, outlined
 # Words of the control array, two cache lines apart so that two never share one.
 ARRIVED, GENERATION, ROWS_TAKEN, WEIGHTS_TAKEN, STOP = range(0, 80, 16)
 CONTROL_WORDS = 80
-SPINS = 4096                 # about 100 µs at 3 GHz with the pause instruction, then yield
+SPINS = 64                   # about 3 µs with the pause instruction, then yield: a busy neighbour needs the core
 
 # Below this much arithmetic a step, its two meetings cost more than a second core brings.
 SERIAL_FLOPS = 3e6
