@@ -36,6 +36,8 @@ class Kernels:
         self.kernels = import_module(f"fastmlp.kernels.{self.package}")
         x, self.labels = net.load()
         self.x, scale = (scaled(x), 1.0) if self.floats else (x, net.scale)
+        if hasattr(self.kernels, "warm_up"):
+            self.kernels.warm_up(np.float32)             # compiles, or loads from disk; `bench_startup` measures it
         self.net, self.state = net, net.prepare(self.kernels, n_threads, scale)
 
     def train(self, orders):

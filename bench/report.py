@@ -95,8 +95,8 @@ def accuracy_section(rows):
     lines = [[row["case"], row["target"], row["name"], row["epochs"], f"{row['accuracy']:.4f}",
               time_text(row["seconds"]), f"{digits(row['ratio'])}×", row["note"]]
              for row in pick(rows, bench="accuracy")]
-    return ["## To a stated test accuracy\n", "All threads, whole epochs, compilation in the process included; the "
-            "accuracy is that after the last epoch needed.\n",
+    return ["## To a stated test accuracy\n", "All threads, whole epochs; with what a peer compiles anew in every "
+            "process, without what ours keeps on disk. The accuracy is that after the last epoch needed.\n",
             table(["lab", "accuracy wanted", "who", "epochs", "reached", "training", "÷ ours", "differs in"], lines)]
 
 

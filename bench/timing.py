@@ -6,10 +6,10 @@ import numpy as np
 from .training import PEERS, verify
 
 TASK, CEILING = "bench.training:Training", "bench.ceiling:Ceiling"
-# Idle threads of OpenBLAS and OpenMP spin for up to 25 ms after a call: nobody else's time is taken meanwhile.
+# A peer's idle threads (OpenBLAS, OpenMP) spin for up to 25 ms after its turn: nobody else's time is taken meanwhile.
 PAUSE = 0.03
-ROUNDS, FEWEST_ROUNDS = 9, 3
-SECONDS = 2.5                # for the rounds of one row; slow peers get fewer rounds
+ROUNDS, FEWEST_ROUNDS = 7, 3
+SECONDS = 2.0                # for the rounds of one row; slow peers get fewer rounds
 
 _worker_seconds = 0.0
 
@@ -29,11 +29,6 @@ def spread(values):
     return [float(v) for v in np.percentile(values, (20, 50, 80))]
 
 
-def pause(threads):
-    if threads > 1:
-        time.sleep(PAUSE)
-
-
 def interleave(benchmark, subject, yardstick, ceiling, work, threads, facts):
     """Times `subject()` by pytest-benchmark; the ceiling and ours before it in each round.
 
@@ -49,10 +44,10 @@ def interleave(benchmark, subject, yardstick, ceiling, work, threads, facts):
     measured = {call: [] for call in (*others, subject)}
 
     def before():
+        if threads > 1:
+            time.sleep(PAUSE)
         for other in others:
-            pause(threads)
             measured[other].append(other())
-        pause(threads)
 
     def timed():
         measured[subject].append(subject())
