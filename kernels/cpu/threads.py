@@ -9,7 +9,7 @@ A waiting thread spins for some microseconds, then gives its core to whoever wan
 """
 import os
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import numpy as np
 from llvmlite import ir
@@ -157,14 +157,26 @@ class Team:
             function(0, 1, self.control, *arguments)
             return
         self.control[:] = 0
-        futures = []
+        futures, finished = [], False
         try:
             for thread in range(1, self.threads):
                 futures.append(self._helpers.submit(function, thread, self.threads, self.control, *arguments))
             function(0, self.threads, self.control, *arguments)
-        except BaseException:
-            self.control[STOP] = 1
-            raise
+            finished = True
         finally:
-            for future in futures:
-                future.result()
+            self._settle(futures, finished)
+
+    def _settle(self, futures, finished):
+        """Waits for the helpers. Ctrl-C waits with us: nobody may work on buffers that the caller has let go."""
+        interrupt = None
+        while not all(future.done() for future in futures):
+            try:
+                if not finished:
+                    self.control[STOP] = 1
+                wait(futures)
+            except KeyboardInterrupt as error:
+                interrupt = error
+        if interrupt is not None:
+            raise interrupt
+        for future in futures:
+            future.result()
