@@ -136,6 +136,22 @@ def test_teams_meet_with_more_threads_than_cores(size):
             assert team.control[threads.GENERATION] - before == 2000
 
 
+def test_pace_follows_the_faster_choice():
+    pace, seconds = threads.Pace(4), {4: 1.0, 1: 2.0}
+    chosen = []
+    for chunk in range(300):
+        if chunk == 150:
+            seconds = {4: 3.0, 1: 2.0}                         # a neighbour came
+        chosen.append(pace.choose())
+        pace.record(chosen[-1], seconds[chosen[-1]])
+    assert set(chosen[:4]) == {1, 4}
+    assert chosen[5:150].count(4) >= 140
+    assert chosen[160:].count(1) >= 130
+    assert chosen[160:].count(4) >= 1
+    alone = threads.Pace(1)
+    assert [alone.choose() for _ in range(100)] == [1] * 100
+
+
 def test_a_team_survives_an_interrupt_before_the_caller_enters():
     compiled = njit(nogil=True)(count_to_barrier)
 

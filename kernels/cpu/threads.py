@@ -24,7 +24,7 @@ ARRIVED, GENERATION, ROWS_TAKEN, WEIGHTS_TAKEN, STOP = range(0, 80, 16)
 CONTROL_WORDS = 80
 SPINS = 64                   # about 3 µs with the pause instruction, then yield: a busy neighbour needs the core
 
-# Below this much arithmetic a step, its two meetings cost more than a second core brings.
+# Below this much arithmetic a step, its two meetings (some 15 µs) cost more than a second core can bring.
 SERIAL_FLOPS = 3e6
 
 
@@ -133,6 +133,34 @@ def choose_threads(n_threads, flops):
     return available_cores() if flops >= SERIAL_FLOPS else 1
 
 
+class Pace:
+    """All threads or one? By what the last chunks took, so that a busy neighbour never makes threads a loss.
+
+    The bits are the same either way. Now and then the other choice gets a turn, as neighbours come and go.
+    """
+
+    PROBE_EVERY = 32             # chunks of about 20 ms: a wrong choice lasts half a second, a probe costs 3 % at most
+    TRIES = 2                    # of each choice, before the first comparison: the first chunk of all runs cold
+
+    def __init__(self, threads):
+        self._choices = {threads: [], 1: []}
+        self._chunks = 0
+
+    def choose(self):
+        """Threads for the next chunk."""
+        for threads, seconds in self._choices.items():
+            if len(seconds) < self.TRIES:
+                return threads
+        self._chunks += 1
+        best = min(self._choices, key=lambda threads: min(self._choices[threads]))
+        others = [threads for threads in self._choices if threads != best]
+        return others[0] if others and self._chunks % self.PROBE_EVERY == 0 else best
+
+    def record(self, threads, seconds_per_step):
+        """What a chunk took; the last TRIES of each choice count."""
+        self._choices[threads] = [*self._choices[threads], seconds_per_step][-self.TRIES:]
+
+
 class Team:
     """`threads` threads, of which the caller is number 0. A context manager: leaving it ends the helpers."""
 
@@ -148,20 +176,22 @@ class Team:
         if self._helpers:
             self._helpers.shutdown()
 
-    def run(self, function, *arguments):
-        """Runs function(thread, threads, control, *arguments) on every thread; returns when all have finished.
+    def run(self, function, *arguments, threads=None):
+        """Runs function(thread, threads, control, *arguments) on every thread, or on the first `threads`; returns
+        when all have finished.
 
         An exception in the caller, Ctrl-C before it entered compiled code above all, releases helpers that wait for it.
         """
-        if not self._helpers:
+        threads = threads or self.threads
+        if threads == 1:
             function(0, 1, self.control, *arguments)
             return
         self.control[:] = 0
         futures, finished = [], False
         try:
-            for thread in range(1, self.threads):
-                futures.append(self._helpers.submit(function, thread, self.threads, self.control, *arguments))
-            function(0, self.threads, self.control, *arguments)
+            for thread in range(1, threads):
+                futures.append(self._helpers.submit(function, thread, threads, self.control, *arguments))
+            function(0, threads, self.control, *arguments)
             finished = True
         finally:
             self._settle(futures, finished)

@@ -4,6 +4,7 @@
 chunks of steps short enough for Ctrl-C; `read_parameters` brings the weights back.
 """
 from itertools import pairwise
+from time import perf_counter
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from .epoch import Recipe, Slots, Totals, infer_blocks, train_steps
 from .layout import cache_aligned, from_panels, plan, python_panel_width, round_up, to_panels
 from .network import Data, Net, Work
 from .simd import ROWS
-from .threads import Team, choose_threads
+from .threads import Pace, Team, choose_threads
 
 # One chunk of steps: about 20 ms on one core, so that Ctrl-C is prompt and entering compiled code costs nothing.
 CHUNK_FLOPS = 2e9
@@ -35,6 +36,7 @@ class State:
         self.dtype, self.sizes, self.scale, self.recipe = dtype, sizes, scale, recipe
         self.threads = choose_threads(n_threads, step_flops(sizes, recipe.batch))
         self.team = Team(self.threads)
+        self.pace = Pace(self.threads) if n_threads is None else None
         table, need = plan(sizes, activations, recipe.batch, dtype)
         self.net = Net(table, np.asarray(dropout, np.float64), cache_aligned(need.weights, dtype),
                        cache_aligned(need.transposed, dtype), cache_aligned(need.biases, dtype))
@@ -122,8 +124,13 @@ def train_epoch(state, x, labels, targets, weights, order, rates):
     state.totals.sums[:] = 0.0
     chunk = max(1, int(CHUNK_FLOPS // step_flops(state.sizes, state.recipe.batch)))
     for first in range(0, len(rates), chunk):
+        last = min(first + chunk, len(rates))
+        threads = state.pace.choose() if state.pace else state.threads
+        started = perf_counter()
         state.team.run(train_steps, state.net, state.slots, state.work, data, order, rates, state.recipe, state.totals,
-                       first, min(first + chunk, len(rates)), state.step)
+                       first, last, state.step, threads=threads)
+        if state.pace:
+            state.pace.record(threads, (perf_counter() - started) / (last - first))
     return tuple(state.totals.sums[:3].tolist())
 
 
