@@ -34,9 +34,11 @@ def bench_startup(benchmark, tmp_path, net, name):
     benchmark.group = f"start and memory, {net.name} | {net}"
     skip_if_missing(name)
     cold, variables = None, {}
-    if net == LAB_2 and name in CACHES:
-        variables = {CACHES[name]: str(tmp_path)}
-        cold = start(name, net, variables)
+    if name in CACHES:
+        # In a folder of its own the cache is cold; another start fills the user's where sources have changed.
+        variables = {CACHES[name]: str(tmp_path)} if net == LAB_2 else {}
+        first = start(name, net, variables)
+        cold = first if net == LAB_2 else None
     starts = []
 
     def once():

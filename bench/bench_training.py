@@ -14,17 +14,23 @@ from .training import PEERS
 pytestmark = pytest.mark.benchmark(timer=worker_clock)
 MAX_EPOCHS = 12
 BUSY_SECONDS = 60            # a forgotten busy process ends by itself
-COMPILED_SLOWLY = "torch.compile"
 TO_ACCURACY = ("fastmlp", "NumPy", "scikit-learn", "torch", "JAX", "Keras")
 
 
-def takes_part(name, net):
-    """Float images are a variant of ours on images only; torch.compile takes up to half a minute a net."""
-    return (net.data == "mnist" or name != "fastmlp float32") and (net in LABS or name != COMPILED_SLOWLY)
+def takes_part(name, net, threads):
+    """Everybody everywhere, but for what would make the suite longer than 15 minutes."""
+    if name == "fastmlp float32":
+        return net.data == "mnist"
+    if name == "torch.compile":                      # 10 to 30 s of compilation a net
+        return net in LABS and threads == cores()
+    if name in ("scikit-learn", "Keras"):
+        return net in LABS or threads == cores()
+    return True
 
 
 @pytest.mark.parametrize(("net", "threads", "name"), [
-    (net, threads, name) for net in NETS for threads in thread_counts() for name in PEERS if takes_part(name, net)
+    (net, threads, name) for net in NETS for threads in thread_counts() for name in PEERS
+    if takes_part(name, net, threads)
 ], ids=name_of)
 def bench_epoch(benchmark, workers, open_peer, net, threads, name):
     """A round is a share of an epoch, on rows drawn afresh from all; shown per epoch."""
