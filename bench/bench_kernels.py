@@ -24,7 +24,7 @@ def measured():
                     yield operation, name, threads
 
 
-@pytest.mark.parametrize(("operation", "name", "threads"), measured(), ids=name_of)
+@pytest.mark.parametrize(("operation", "name", "threads"), list(measured()), ids=name_of)
 def bench_operation(benchmark, workers, open_peer, operation, name, threads):
     benchmark.group = operation.group
     subject = open_peer(name, threads, TASK, name, operation)

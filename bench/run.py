@@ -2,7 +2,7 @@
 
     python -m bench.run              a new file: one run
     python -m bench.run --again      one more run into the same file; the report shows how well the two agree
-    python -m bench.run -k lab_1     any option of pytest: a part (replaces the same rows of the file's last run)
+    python -m bench.run -k lab_1     with any option of pytest, a part: replaces those rows of the last run
 
 It is `pytest --benchmark` and a condensed copy of what pytest-benchmark recorded: a row for each figure.
 """
@@ -86,7 +86,7 @@ def main(arguments):
         return code
     run = {"date": datetime.date.today().isoformat(), "commit": commit(), "versions": versions(),
            "load before": load, "minutes": round(seconds / 60, 1)}
-    if options and runs:
+    if options and runs and not again:
         new = {key_of(row) for row in rows}
         runs[-1]["rows"] = [row for row in runs[-1]["rows"] if key_of(row) not in new] + rows
         runs[-1] |= {"part measured again": run}
