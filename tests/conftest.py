@@ -1,5 +1,6 @@
 """Fixtures of every test: seeded random numbers and the kernel packages."""
 import importlib
+import signal
 import zlib
 
 import numpy as np
@@ -10,6 +11,15 @@ PACKAGES = ("reference", "cpu")
 
 def pytest_make_parametrize_id(val):
     return str(np.dtype(val)) if isinstance(val, type) and issubclass(val, np.generic) else None
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _interrupts_arrive():
+    """A shell that runs the tests in the background has them ignore Ctrl-C, and their children too: the tests of
+    interrupts would wait for ever."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(params=PACKAGES)
