@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 
 from .gemm import VECTORS, panel_width
-from .jit import entry, inlined
-from .simd import ROWS, VECTOR_BYTES, at, get, put
+from .jit import entry
+from .simd import ROWS, VECTOR_BYTES, at, get, lanes, load, load_first, put, store, store_first
 
 N_IN, N_OUT, ACTIVATION, W, WT, B, X, Y, DZ, FLAT = range(10)
 
@@ -63,29 +63,23 @@ def cache_aligned(count, dtype):
     return raw[start:start + count * itemsize].view(dtype)
 
 
-@inlined
-def _place(r, c, rows, width):
-    """Offset of element (r, c) in a panel matrix of `rows` rows."""
-    return (c // width) * rows * width + r * width + c % width
-
-
 @entry
 def to_panels(flat, table, w, wt, b):
     """Weights and biases (or an optimizer's slots) from the model's flat layout into panels."""
     width = panel_width(at(w, 0))
     for layer in range(table.shape[0]):
         n_in, n_out = table[layer, N_IN], table[layer, N_OUT]
-        source, pw, pt, pb = (at(flat, table[layer, FLAT]), at(w, table[layer, W]), at(wt, table[layer, WT]),
-                              at(b, table[layer, B]))
-        for c0 in range(0, n_out, width):
-            columns = min(width, n_out - c0)
-            for r in range(n_in):
-                for c in range(c0, c0 + columns):
-                    put(pw, _place(r, c, n_in, width), get(source, r * n_out + c))
+        source, pw, pb = at(flat, table[layer, FLAT]), at(w, table[layer, W]), at(b, table[layer, B])
+        for r in range(n_in):
+            for c in range(0, n_out, width):
+                for v in range(0, width, lanes(pw)):
+                    store(pw, c * n_in + r * width + v, load_first(source, r * n_out + c + v, n_out - c - v))
         if layer > 0 and wt.size > 0:
-            for c in range(n_out):
-                for r in range(n_in):
-                    put(pt, _place(c, r, n_out, width), get(source, r * n_out + c))
+            pt = at(wt, table[layer, WT])
+            for r in range(n_in):
+                place = (r // width) * n_out * width + r % width
+                for c in range(n_out):
+                    put(pt, place + c * width, get(source, r * n_out + c))
         for c in range(n_out):
             put(pb, c, get(source, n_in * n_out + c))
 
@@ -97,10 +91,9 @@ def from_panels(flat, table, w, b):
     for layer in range(table.shape[0]):
         n_in, n_out = table[layer, N_IN], table[layer, N_OUT]
         target, pw, pb = at(flat, table[layer, FLAT]), at(w, table[layer, W]), at(b, table[layer, B])
-        for c0 in range(0, n_out, width):
-            columns = min(width, n_out - c0)
-            for r in range(n_in):
-                for c in range(c0, c0 + columns):
-                    put(target, r * n_out + c, get(pw, _place(r, c, n_in, width)))
+        for r in range(n_in):
+            for c in range(0, n_out, width):
+                for v in range(0, width, lanes(pw)):
+                    store_first(target, r * n_out + c + v, load(pw, c * n_in + r * width + v), n_out - c - v)
         for c in range(n_out):
             put(target, n_in * n_out + c, get(pb, c))
