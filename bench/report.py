@@ -8,6 +8,9 @@ from .pictures import draw, pick
 from .run import RESULTS
 
 TARGET = Path(__file__).parent / "RESULTS.md"
+README = Path(__file__).parent.parent / "README.md"
+# What stands between these two lines of the README is written by this command.
+README_PART = ("<!-- measured: python -m bench.report -->\n", "<!-- end of measured -->\n")
 LABS = ("lab 1", "lab 2", "lab 4")
 
 
@@ -185,6 +188,17 @@ def section(path, pictures):
             *repeat_section(runs)]
 
 
+def write_readme(machine, run):
+    """The labs' table and what it was measured on, into the README."""
+    begin, end = README_PART
+    before, rest = README.read_text(encoding="utf-8").split(begin)
+    _, after = rest.split(end)
+    peers = ", ".join(f"{name} {version}" for name, version in run["versions"].items() if name not in ("fastmlp",))
+    text = (f"{labs_table(run['rows'])}\n{machine['processor']}, {machine['cores']} cores, "
+            f"{machine['instruction set']}, Python {machine['python']}, {peers}; {run['date']}.\n")
+    README.write_text(before + begin + text + end + after, encoding="utf-8")
+
+
 def main():
     files = sorted(RESULTS.glob("*.json"))
     if not files:
@@ -196,6 +210,8 @@ def main():
         machine, runs = load(path)
         text += section(path, draw(path.stem, machine, runs[-1]["rows"], path.parent))
     TARGET.write_text("\n".join(text))
+    machine, runs = load(files[0])
+    write_readme(machine, runs[-1])
     print(f"{TARGET.name} and its pictures from {len(files)} files")
 
 
