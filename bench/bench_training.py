@@ -92,5 +92,5 @@ def bench_accuracy(benchmark, workers, open_peer, net, name):
     assert accuracy >= net.accuracy, f"{name}: {accuracy:.4f} after {MAX_EPOCHS} epochs"
     benchmark.extra_info.update(
         bench="accuracy", case=net.name, net=str(net), name=name, threads=cores(), target=net.accuracy,
-        note=PEERS[name].note, seconds=seconds[name], epochs=epochs[name], accuracy=accuracy,
+        note=PEERS[name].note_on(net), seconds=seconds[name], epochs=epochs[name], accuracy=accuracy,
         ratio=seconds[name] / seconds["fastmlp"])

@@ -1,5 +1,6 @@
 """The pictures of RESULTS.md: bars per lab, a roofline, scaling."""
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter, NullLocator
 
 COLOURS = {"fastmlp": "#c0392b", "fastmlp float32": "#e67e73", "fastmlp.train": "#8e2a1f", "NumPy": "#7f8c8d",
            "scikit-learn": "#f39c12", "torch": "#d35400", "torch.compile": "#a04000", "JAX": "#2980b9",
@@ -84,6 +85,10 @@ def scaling(rows):
                     linestyle="--" if threads == 1 else "-", color=COLOURS.get(name, "black"),
                     label=name + (f", {threads}" if threads else ""))
         ax.set(xscale="log", yscale="log", xlabel=axis)
+        values = sorted({row["value"] for row in found})
+        ax.set_xticks(values, [f"{value:,}" for value in values], rotation=45)
+        ax.xaxis.set_minor_locator(NullLocator())
+        ax.yaxis.set_minor_formatter(NullFormatter())
         ax.tick_params(labelsize=7)
         ax.legend(fontsize=7)
     axes[0][0].set_ylabel("seconds per epoch")

@@ -5,7 +5,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from .pictures import draw, pick
-from .run import RESULTS
+from .run import RESULTS, shown
 
 TARGET = Path(__file__).parent / "RESULTS.md"
 README = Path(__file__).parent.parent / "README.md"
@@ -15,7 +15,7 @@ LABS = ("lab 1", "lab 2", "lab 4")
 
 
 def load(path):
-    """(machine, runs); the last run is the one shown."""
+    """(machine, runs)"""
     found = json.loads(path.read_text())
     return found["machine"], found["runs"]
 
@@ -175,7 +175,7 @@ def repeat_section(runs):
 
 def section(path, pictures):
     machine, runs = load(path)
-    run = runs[-1]
+    run = shown(runs)
     rows, versions = run["rows"], ", ".join(f"{name} {version}" for name, version in run["versions"].items())
     return [f"# {machine['processor']}, {machine['cores']} cores, {machine['instruction set']}\n",
             f"{machine['system']} on {machine['architecture']}, Python {machine['python']}; {versions}. "
@@ -208,10 +208,10 @@ def main():
             "peer ÷ ours within a round, with p20–p80; above 1, ours is faster.\n"]
     for path in files:
         machine, runs = load(path)
-        text += section(path, draw(path.stem, machine, runs[-1]["rows"], path.parent))
+        text += section(path, draw(path.stem, machine, shown(runs)["rows"], path.parent))
     TARGET.write_text("\n".join(text))
     machine, runs = load(files[0])
-    write_readme(machine, runs[-1])
+    write_readme(machine, shown(runs))
     print(f"{TARGET.name} and its pictures from {len(files)} files")
 
 

@@ -2,7 +2,7 @@
 
     python -m bench.run              a new file: one run
     python -m bench.run --again      one more run into the same file; the report shows how well the two agree
-    python -m bench.run -k lab_1     with any option of pytest, a part: replaces those rows of the last run
+    python -m bench.run -k lab_1     with any option of pytest, a part: replaces those rows of the last full run
 
 It is `pytest --benchmark` and a condensed copy of what pytest-benchmark recorded: a row for each figure.
 """
@@ -59,6 +59,11 @@ def number_of_benches(options):
     return sum("::bench_" in line for line in lines)
 
 
+def shown(runs):
+    """The run that the report shows: the last full one. Second runs may be of a part."""
+    return max(reversed(runs), key=lambda run: len(run["rows"]))
+
+
 def key_of(row):
     return tuple(row.get(name) for name in ("bench", "case", "name", "threads"))
 
@@ -87,9 +92,9 @@ def main(arguments):
     run = {"date": datetime.date.today().isoformat(), "commit": commit(), "versions": versions(),
            "load before": load, "minutes": round(seconds / 60, 1)}
     if options and runs and not again:
-        new = {key_of(row) for row in rows}
-        runs[-1]["rows"] = [row for row in runs[-1]["rows"] if key_of(row) not in new] + rows
-        runs[-1] |= {"part measured again": run}
+        new, whole = {key_of(row) for row in rows}, shown(runs)
+        whole["rows"] = [row for row in whole["rows"] if key_of(row) not in new] + rows
+        whole["part measured again"] = run
     else:
         runs.append({**run, "rows": rows})
     write(path, machine, runs)

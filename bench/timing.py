@@ -69,7 +69,7 @@ def time_training(benchmark, workers, open_peer, net, name, threads, facts, *, n
     """
     benchmark.group = f"{facts['case']} | {net}"
     subject = open_peer(name, threads, TASK, name, net, n_threads)
-    facts = {**facts, "net": str(net), "name": name, "note": PEERS[name].note, "step_flops": net.step_flops,
+    facts = {**facts, "net": str(net), "name": name, "note": PEERS[name].note_on(net), "step_flops": net.step_flops,
              "loss_deviation": verify(name, net, subject.check())}
     yardstick = None
     if against is None and name != "fastmlp":

@@ -21,19 +21,28 @@ class Peer:
     tolerance: float = EXACT     # between the loss of the check and the reference's
     note: str = ""
     own_order: bool = False      # shuffles by itself, and takes the first rows where others take rows from anywhere
+    with_rmsprop: str = ""       # a note that holds for nets trained by RMSprop
+    with_dropout: str = ""
+
+    def note_on(self, net):
+        """What differs from our work on this net."""
+        notes = (self.with_rmsprop if net.optimizer == "rmsprop" else "", self.with_dropout if net.dropout else "",
+                 self.note)
+        return "; ".join(filter(None, notes))
 
 
 OWN_ORDER = "shuffles by itself, the first rows"
+OUTSIDE = "epsilon outside the root of RMSprop"
 PEERS = {
     "fastmlp": Peer(peers.Kernels),
     "fastmlp float32": Peer(peers.KernelsOnFloats, note="images as float32"),
-    "fastmlp.train": Peer(peers.Api, (), LOOSE, OWN_ORDER, True),
+    "fastmlp.train": Peer(peers.Api, (), LOOSE, "its own start; " + OWN_ORDER, True),
     "NumPy": Peer(peers.NumPy),
     "scikit-learn": Peer(peers.ScikitLearn, ("sklearn",), np.inf,
-                         "Adam, as it has no RMSprop; no dropout; its own start; " + OWN_ORDER, True),
-    "torch": Peer(peers.Torch, ("torch",), LOOSE, "epsilon outside the root of RMSprop"),
-    "torch.compile": Peer(peers.TorchCompile, ("torch",), LOOSE, "epsilon outside the root of RMSprop"),
-    "JAX": Peer(peers.Jax, ("jax",)),
+                         "its own start; " + OWN_ORDER, True, "Adam, as it has no RMSprop", "no dropout"),
+    "torch": Peer(peers.Torch, ("torch",), LOOSE, with_rmsprop=OUTSIDE),
+    "torch.compile": Peer(peers.TorchCompile, ("torch",), LOOSE, with_rmsprop=OUTSIDE),
+    "JAX": Peer(peers.Jax, ("jax",), with_dropout="its own dropout masks"),
     "Keras": Peer(peers.Keras, ("keras", "jax"), LOOSE, OWN_ORDER, True),
 }
 
