@@ -114,6 +114,17 @@ def test_unsafe_arrays_are_refused_before_compiling():
         cpu.dense_forward(x, w, b, 0, np.ones((3, 2), np.float32))
 
 
+@pytest.mark.parametrize("odd_one", range(4))
+@pytest.mark.parametrize("others", [np.float32, np.float64])
+def test_mixed_dtypes_are_refused_before_compiling(odd_one, others):
+    """Memory of one type read as another would be nonsense, or past the end."""
+    arrays = [np.ones(shape, others) for shape in ((4, 6), (6, 2), 2, (4, 2))]
+    arrays[odd_one] = arrays[odd_one].astype(np.float64 if others == np.float32 else np.float32)
+    x, w, b, y = arrays
+    with pytest.raises(TypingError):
+        cpu.dense_forward(x, w, b, 0, y)
+
+
 def test_cores_follow_the_environment(monkeypatch):
     monkeypatch.setenv("FASTMLP_NUM_THREADS", "1")
     assert threads.available_cores() == 1
@@ -223,6 +234,7 @@ def test_ctrl_c_ends_a_long_run(rng):
     state = cpu.prepare(parameters, (784, 500, 10), (1, 0), dropout=(0.0, 0.0), loss=0, rule=0, hyper=(0, 0, 0, 0.0),
                         l2=0.0, batch_size=256, scale=1.0, seed=1, n_threads=2)
     order = np.tile(np.arange(20_000), 100)
+    cpu.warm_up("float32")                                     # compiling is not what is interrupted here
     timer = threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT))
     started = time.perf_counter()
     timer.start()

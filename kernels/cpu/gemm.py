@@ -29,6 +29,7 @@ is not nothing, it takes an FMA's port. Steps of 1 or P known to the compiler an
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
+from numba.core.errors import TypingError
 from numba.extending import intrinsic
 
 from .jit import inlined, outlined
@@ -142,12 +143,18 @@ def const(value):
     return ir.Constant(I64, value)
 
 
+def _same_dtype(*pointers):
+    if any(pointer.dtype != pointers[0].dtype for pointer in pointers):
+        raise TypingError(f"kernels take arrays of one dtype, got {', '.join(str(p.dtype) for p in pointers)}")
+
+
 def _make_tile(vectors, a_unit, b_panel, masked=False):
     """A dense tile. a_unit: 'one' or 'panel' where a_step is 1 or P, known when compiling; b_panel: b_step is P."""
 
     @intrinsic
     def tile(typingctx, a, row_step, rows, a_panel, a_step, b, b_step, columns, count, soon, c):
         i = types.intp
+        _same_dtype(a, b, c)
         sig = types.void(a, i, i, i, i, b, i, i, i, soon, c)
 
         def codegen(context, builder, sig, args):

@@ -467,10 +467,18 @@ def load(typingctx, pointer, index):
     return vector(pointer, index), codegen
 
 
+def _stored(pointer, value):
+    """The vector that `value` is stored as: it must be one of the pointer's type, or a number."""
+    vector = Vector(pointer.dtype)
+    if isinstance(value, Vector) and value != vector:
+        raise TypingError(f"kernels take arrays of one dtype, got {pointer.dtype} and {value.dtype}")
+    return vector
+
+
 @intrinsic
 def store(typingctx, pointer, index, value):
     """A vector to `index`, `index + 1`, ...; a number fills every lane."""
-    vector = Vector(pointer.dtype)
+    vector = _stored(pointer, value)
 
     def codegen(context, builder, sig, args):
         index = context.cast(builder, args[1], sig.args[1], types.intp)
@@ -512,7 +520,7 @@ def load_first(typingctx, pointer, index, count):
 @intrinsic
 def store_first(typingctx, pointer, index, value, count):
     """Store the first `count` lanes; memory of the others is not touched."""
-    vector = Vector(pointer.dtype)
+    vector = _stored(pointer, value)
 
     def codegen(context, builder, sig, args):
         index = context.cast(builder, args[1], sig.args[1], types.int64)

@@ -118,7 +118,9 @@ def train_epoch(state, x, labels, targets, weights, order, rates):
         _, need = plan(state.sizes, state.activations, state.recipe.batch, state.dtype)
         batch, threads = state.recipe.batch, state.threads
         block = min(BLOCK, round_up(-(-batch // threads), ROWS))
-        state.work = make_work(state.sizes, need, batch, block, True, threads, state.dtype, has_zeros_to_skip(x))
+        # The lists of what is not zero hold 32-bit places.
+        sparse = max(need.activations, need.weights) < 1 << 31 and has_zeros_to_skip(x)
+        state.work = make_work(state.sizes, need, batch, block, True, threads, state.dtype, sparse)
     order, rates = as_input(order, np.int64), as_input(rates, np.float64)
     state.steps_before_epoch = state.step
     state.totals.sums[:] = 0.0
