@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .arrays import as_array, feature_matrix, is_frame, to_float
-from .labels import class_row_weights, encode
+from .labels import Task, class_row_weights, encode, task_of
 
 log = logging.getLogger("fastmlp")
 
@@ -45,6 +45,25 @@ class Rows:
         if self.targets.shape[1] == 1:
             return (self.targets[:, 0] > 0.5).astype(np.int64)
         return self.targets.argmax(axis=1)
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """What X and y became at the door: `rows`, what they ask of the net (`task`), the columns' names or None, and what
+    the net multiplies its input by."""
+
+    rows: Rows
+    task: Task
+    feature_names: tuple | None
+    scale: float
+
+
+def read_data(X, y, sample_weight, loss, dtype, model=None):
+    """The `Dataset` that a new net, or `model` further, is trained on."""
+    x, feature_names = read_features(X, "X", dtype, model)
+    task = task_of(y, loss) if model is None else model.task
+    scale = input_scale(x) if model is None else model.scale
+    return Dataset(read_rows(x, y, sample_weight, task, dtype), task, feature_names, scale)
 
 
 def read_features(X, name, dtype, net=None):

@@ -80,7 +80,7 @@ def task_of(y, loss, name="y"):
                          f"two apart: use loss={_SOFTMAX!r}, or one 0/1 column per label for multilabel")
     if numeric and len(classes) > max(20, len(values) // 2):
         warnings.warn(f"{name} holds {len(classes):,} different integers in {len(values):,} rows and each is taken "
-                      f"for a class label; if they are numbers to predict, pass loss={_SQUARED!r}", stacklevel=3)
+                      f"for a class label; if they are numbers to predict, pass loss={_SQUARED!r}", stacklevel=4)
     if loss == "auto":
         loss = _SIGMOID if len(classes) == 2 else _SOFTMAX
     return Task(loss, 1 if loss == _SIGMOID else len(classes), classes)

@@ -1,8 +1,8 @@
 """train(): the page to read first.
 
-A batch's way: what people pass is checked once (`data`, `labels`, `checks`); the device's kernel package allocates
-every buffer (`prepare`) and runs whole epochs (`train_epoch`); this page shuffles, validates, records and decides
-when to stop. The mathematics of an epoch stands in `kernels.reference.training`.
+A batch's way: what people pass is checked once (`options`, `data`, `labels`, `checks`); then `fit`: the device's kernel
+package allocates every buffer (`prepare`) and runs whole epochs (`train_epoch`); this page shuffles, validates, records
+and decides when to stop. The mathematics of an epoch stands in `kernels.reference.training`.
 """
 import logging
 import math
@@ -14,17 +14,16 @@ import numpy as np
 from . import checks, initializers
 from . import device as devices
 from .arrays import first_non_finite
-from .data import input_scale, read_features, read_rows, split, validation_pair, with_class_weight
+from .data import read_data, read_features, read_rows, split, validation_pair, with_class_weight
 from .early_stopping import watch_of
-from .kernels import activations as act
 from .kernels import losses, update_rules
-from .labels import task_of
 from .model import MLP, OUTPUT_OF_LOSS
-from .optimizers import optimizer_of
+from .options import check_options
 from .progress import reporter
-from .schedules import rates_of, schedule_of
+from .schedules import rates_of
 
 log = logging.getLogger("fastmlp")
+DATA = ("X", "y", "sample_weight", "validation_data", "model")  # what `train` takes beside its options
 
 
 class DivergedError(FloatingPointError):
@@ -104,44 +103,44 @@ def train(X, y, *, hidden=(100,), activation="relu", dropout=0.0, loss="auto", i
     inside outside
     """
     # What people pass, checked once.
-    epochs, batch_size = checks.integer("epochs", epochs), checks.integer("batch_size", batch_size)
-    l2 = checks.real("l2", l2, minimum=0)
-    optimizer, schedule = optimizer_of(optimizer, learning_rate), schedule_of(schedule)
-    callbacks = _callables(callbacks)
-    seed = checks.integer("seed", seed, 0) if seed is not None else int(np.random.SeedSequence().generate_state(1)[0])
-    rng = np.random.default_rng(seed)
-    net = _net_options(hidden, activation, dropout, loss, initializer, dtype, model)
-    kernels, n_threads = devices.kernels(device), devices.threads(n_threads)
+    options = check_options(**{name: value for name, value in locals().items() if name not in DATA}, model=model)
     log.info("device: %s (%s)", *devices.choose(device))
-    x, feature_names = read_features(X, "X", net.dtype, model)
-    task = task_of(y, loss) if model is None else model.task
-    rows = read_rows(x, y, sample_weight, task, net.dtype)
+    data = read_data(X, y, sample_weight, options.loss, options.net.dtype, model)
+    return fit(data, np.arange(len(data.rows)), options, validation_data, model)
+
+
+def fit(data, train_rows, options, validation_data=None, model=None):
+    """Train on the rows `train_rows` (int64 indices) of checked `Dataset` data by checked `Options`; as `train`."""
+    rows, task, net, optimizer = data.rows, data.task, options.net, options.optimizer
+    epochs, schedule, callbacks = options.epochs, options.schedule, options.callbacks
+    rng = np.random.default_rng(options.seed)
+    kernels, n_threads = devices.kernels(options.device), devices.threads(options.n_threads)
 
     # The net, new or continued; the rows it learns from and those it is judged by.
-    train_rows, held_rows = _split(rows, task, validation_data, validation_fraction, rng)
-    batch_size = min(batch_size, len(train_rows))
+    train_rows, held_rows = _split(rows, train_rows, task, validation_data, options.validation_fraction, rng)
+    batch_size = min(options.batch_size, len(train_rows))
     steps = -(-len(train_rows) // batch_size)
     if model is None:
-        sizes = (x.shape[1], *net.hidden, task.outputs)
+        sizes = (rows.x.shape[1], *net.hidden, task.outputs)
         checks.fits_in_memory(sizes, 5 + update_rules.SLOTS[optimizer.rule], batch_size, net.dtype.itemsize)
         model = MLP(sizes, net.activations, OUTPUT_OF_LOSS[task.loss], dtype=net.dtype, task=task,
-                    scale=input_scale(x), feature_names=feature_names, dropout=net.dropout)
-        initializers.initialize(model.weights, initializer, rng)
+                    scale=data.scale, feature_names=data.feature_names, dropout=net.dropout)
+        initializers.initialize(model.weights, options.initializer, rng)
     validation = _validation_rows(validation_data, rows, held_rows, model)
-    rows = with_class_weight(rows, class_weight, task, train_rows)
+    rows = with_class_weight(rows, options.class_weight, task, train_rows)
     if rows.weights.size and not rows.weights[train_rows].any():
         raise ValueError("sample_weight and class_weight leave every training row with weight 0")
-    watch = watch_of(early_stopping, validation is not None, has_accuracy=task.kind != "numbers")
-    show = reporter(verbose, epochs, steps)
+    watch = watch_of(options.early_stopping, validation is not None, has_accuracy=task.kind != "numbers")
+    show = reporter(options.verbose, epochs, steps)
 
     # Every buffer of training, allocated once; the state works on its own copy of the weights.
-    compile_seconds = _compile(kernels, model.dtype, verbose)
+    compile_seconds = _compile(kernels, model.dtype, options.verbose)
     state = kernels.prepare(
         model.parameters, model.sizes, model.activation_codes("identity" if task.kind != "numbers" else model.output),
         dropout=(*model.dropout, 0.0), loss=losses.NAMES.index(task.loss), rule=optimizer.rule, hyper=optimizer.hyper,
-        l2=l2, batch_size=batch_size, scale=model.scale, seed=int(rng.integers(1 << 63)), n_threads=n_threads)
+        l2=options.l2, batch_size=batch_size, scale=model.scale, seed=int(rng.integers(1 << 63)), n_threads=n_threads)
     _take_up_optimizer(kernels, state, model, optimizer)
-    model.seed, model.device, model.n_threads = seed, device, n_threads
+    model.seed, model.device, model.n_threads = options.seed, options.device, n_threads
     history = model.history
     history.begin(compile_seconds)
 
@@ -194,58 +193,15 @@ class OptimizerState:
     s2: np.ndarray
 
 
-@dataclass(frozen=True)
-class _NetOptions:
-    hidden: tuple
-    activations: tuple
-    dropout: tuple
-    dtype: np.dtype
-
-
-def _net_options(hidden, activation, dropout, loss, initializer, dtype, model):
-    """The options that shape a net, checked; those of `model` if one is given, which no other option may contradict."""
-    if model is not None and not isinstance(model, MLP):
-        raise TypeError(f"model must be a fastmlp.MLP to train further, got {model!r}")
-    hidden, dtype = checks.hidden_sizes(hidden), checks.dtype(dtype)
-    checks.choice("initializer", initializer, initializers.NAMES)
-    layers = len(hidden) if model is None or hidden != (100,) else len(model.activations)
-    activations = checks.per_layer("activation", activation, layers,
-                                   lambda name, value: checks.choice(name, value, act.TRAINABLE))
-    rates = checks.per_layer("dropout", dropout, layers,
-                             lambda name, value: checks.real(name, value, minimum=0, below=1))
-    if not layers and dropout:
-        raise ValueError(f"dropout={dropout} acts on hidden layers, of which there are none; pass dropout=0")
-    if model is None:
-        return _NetOptions(hidden, activations, rates, dtype)
-    if model.loss is None or not set(model.activations) <= set(act.TRAINABLE):
-        raise ValueError(f"model has units that cannot be trained: {', '.join((*model.activations, model.output))}")
-    given = {"hidden": hidden, "activation": activations, "dropout": rates, "loss": loss, "dtype": dtype}
-    plain = {"hidden": (100,), "activation": ("relu",) * layers, "dropout": (0.0,) * layers, "loss": "auto",
-             "dtype": np.dtype(np.float32)}
-    fixed = {"hidden": model.sizes[1:-1], "activation": model.activations, "dropout": model.dropout,
-             "loss": model.loss, "dtype": model.dtype}
-    for name, value in given.items():
-        if value not in (plain[name], fixed[name]):
-            raise ValueError(f"{name}={value!r} contradicts the model to be trained further, which has "
-                             f"{fixed[name]!r}; leave {name} out")
-    return _NetOptions(fixed["hidden"], model.activations, model.dropout, model.dtype)
-
-
-def _callables(callbacks):
-    callbacks = (callbacks,) if callable(callbacks) else callbacks
-    if not isinstance(callbacks, list | tuple) or not all(map(callable, callbacks)):
-        raise TypeError(f"callbacks must be a list of callables that take (model, numbers), got {callbacks!r}")
-    return callbacks
-
-
-def _split(rows, task, validation_data, fraction, rng):
-    """(rows to train on, rows set aside), as indices."""
-    fraction = checks.real("validation_fraction", fraction, minimum=0, below=1)
+def _split(rows, train_rows, task, validation_data, fraction, rng):
+    """(rows to train on, rows set aside) of `train_rows`, as indices."""
     if not fraction:
-        return np.arange(len(rows)), None
+        return train_rows, None
     if validation_data is not None:
         raise ValueError("validation_data and validation_fraction exclude each other; pass one of them")
-    return split(len(rows), fraction, rows.answers() if task.kind == "classes" else None, rng)
+    answers = rows.answers()[train_rows] if task.kind == "classes" else None
+    train, held = split(len(train_rows), fraction, answers, rng)
+    return train_rows[train], train_rows[held]
 
 
 def _validation_rows(validation_data, rows, held_rows, model):

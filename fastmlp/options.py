@@ -1,0 +1,100 @@
+"""The options of `train`, checked: every one by itself, before any data are looked at."""
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from . import checks, initializers
+from .kernels import activations as act
+from .kernels import losses
+from .model import MLP
+from .optimizers import optimizer_of
+from .schedules import schedule_of
+
+
+@dataclass(frozen=True, eq=False)
+class NetOptions:
+    """What shapes a net: hidden widths; activation and dropout rate of each hidden layer."""
+
+    hidden: tuple
+    activations: tuple
+    dropout: tuple
+    dtype: np.dtype
+
+
+@dataclass(frozen=True, eq=False)
+class Options:
+    """Every option of `train` as its loop reads it; named and meant as there. `seed` is always a number."""
+
+    net: NetOptions
+    loss: str
+    initializer: str
+    optimizer: object
+    schedule: Callable
+    l2: float
+    epochs: int
+    batch_size: int
+    validation_fraction: float
+    early_stopping: object
+    class_weight: object
+    device: str
+    n_threads: int | None
+    seed: int
+    verbose: int
+    callbacks: tuple
+
+
+def check_options(*, hidden, activation, dropout, loss, initializer, optimizer, learning_rate, schedule, l2, epochs,
+                  batch_size, validation_fraction, early_stopping, class_weight, device, dtype, n_threads, seed,
+                  verbose, callbacks, model=None):
+    """`Options` from what people pass to `train`; TypeError or ValueError names the one that cannot be used."""
+    return Options(
+        epochs=checks.integer("epochs", epochs), batch_size=checks.integer("batch_size", batch_size),
+        l2=checks.real("l2", l2, minimum=0), optimizer=optimizer_of(optimizer, learning_rate),
+        schedule=schedule_of(schedule), callbacks=_callables(callbacks),
+        seed=checks.integer("seed", seed, 0) if seed is not None else draw_seed(),
+        net=_net_options(hidden, activation, dropout, loss, dtype, model),
+        loss=checks.choice("loss", loss, ("auto", *losses.NAMES)),
+        initializer=checks.choice("initializer", initializer, initializers.NAMES),
+        validation_fraction=checks.real("validation_fraction", validation_fraction, minimum=0, below=1),
+        early_stopping=early_stopping, class_weight=class_weight, device=device, n_threads=n_threads, verbose=verbose)
+
+
+def draw_seed():
+    """A seed where none was given."""
+    return int(np.random.SeedSequence().generate_state(1)[0])
+
+
+def _net_options(hidden, activation, dropout, loss, dtype, model):
+    """The options that shape a net, checked; those of `model` if one is given, which no other option may contradict."""
+    if model is not None and not isinstance(model, MLP):
+        raise TypeError(f"model must be a fastmlp.MLP to train further, got {model!r}")
+    hidden, dtype = checks.hidden_sizes(hidden), checks.dtype(dtype)
+    layers = len(hidden) if model is None or hidden != (100,) else len(model.activations)
+    activations = checks.per_layer("activation", activation, layers,
+                                   lambda name, value: checks.choice(name, value, act.TRAINABLE))
+    rates = checks.per_layer("dropout", dropout, layers,
+                             lambda name, value: checks.real(name, value, minimum=0, below=1))
+    if not layers and dropout:
+        raise ValueError(f"dropout={dropout} acts on hidden layers, of which there are none; pass dropout=0")
+    if model is None:
+        return NetOptions(hidden, activations, rates, dtype)
+    if model.loss is None or not set(model.activations) <= set(act.TRAINABLE):
+        raise ValueError(f"model has units that cannot be trained: {', '.join((*model.activations, model.output))}")
+    given = {"hidden": hidden, "activation": activations, "dropout": rates, "loss": loss, "dtype": dtype}
+    plain = {"hidden": (100,), "activation": ("relu",) * layers, "dropout": (0.0,) * layers, "loss": "auto",
+             "dtype": np.dtype(np.float32)}
+    fixed = {"hidden": model.sizes[1:-1], "activation": model.activations, "dropout": model.dropout,
+             "loss": model.loss, "dtype": model.dtype}
+    for name, value in given.items():
+        if value not in (plain[name], fixed[name]):
+            raise ValueError(f"{name}={value!r} contradicts the model to be trained further, which has "
+                             f"{fixed[name]!r}; leave {name} out")
+    return NetOptions(fixed["hidden"], model.activations, model.dropout, model.dtype)
+
+
+def _callables(callbacks):
+    callbacks = (callbacks,) if callable(callbacks) else callbacks
+    if not isinstance(callbacks, list | tuple) or not all(map(callable, callbacks)):
+        raise TypeError(f"callbacks must be a list of callables that take (model, numbers), got {callbacks!r}")
+    return tuple(callbacks)
