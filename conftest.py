@@ -1,4 +1,8 @@
-"""`pytest` runs the tests in tests/; `pytest --benchmark` runs the benchmarks in bench/ and nothing else."""
+"""`pytest` runs the tests in tests/; `pytest --benchmark` runs the benchmarks in bench/ and nothing else.
+
+`pytest --long` runs the same tests with more of what is random: attacks, kills, interrupts, corruptions, soaking
+(tests/README.md has the commands and how long they take).
+"""
 from pathlib import Path
 
 import pytest
@@ -8,6 +12,7 @@ BENCH = Path(__file__).parent / "bench"
 
 def pytest_addoption(parser):
     parser.addoption("--benchmark", action="store_true", help="run the benchmarks in bench/ instead of the tests")
+    parser.addoption("--long", action="store_true", help="attack for hours rather than seconds (tests/README.md)")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -58,6 +58,19 @@ class Watch:
             self.waited += 1
         return self.waited >= self.rule.patience
 
+    @property
+    def keeps_best(self):
+        return self.rule.restore_best
+
+    def to_record(self):
+        """What has been seen so far as plain numbers, without the weights: what `restore` takes."""
+        return {"best": self.best, "best_epoch": self.best_epoch, "waited": self.waited}
+
+    def restore(self, record, parameters):
+        self.best, self.best_epoch = float(record["best"]), int(record["best_epoch"])
+        self.waited = int(record["waited"])
+        self.parameters = parameters if self.keeps_best else None
+
 
 def watch_of(early_stopping, has_validation, has_accuracy):
     """A Watch for what people pass as early_stopping, or None; errors say what the monitored number needs."""

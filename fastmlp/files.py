@@ -2,11 +2,14 @@
 
 Tensors: ``layers.0.weight`` (n_in, n_out), ``layers.0.bias`` (n_out,), ``layers.1.weight``, ...
 Header: one JSON object under the key "fastmlp" with format, library, sizes, activations, output, loss, classes, flat,
-scale, feature_names, dropout.
+scale, feature_names, dropout; and under "crc32" the checksum of that header and all tensors.
+Format 1 had no checksum. Every version reads all formats up to its own.
 """
 import contextlib
 import json
 import os
+import threading
+import zlib
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -17,13 +20,14 @@ from . import checks
 from .kernels import activations as act
 from .model import MLP, task_of_output
 
-FORMAT = 1
+FORMAT = 2
+MOST_LABEL_BYTES = 1 << 28
+# What reading a file that is not what it should be may raise.
+UNREADABLE = (LookupError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
 
 
 def save(model, path):
-    """Write `model` to `path`: first to a file beside it, then renamed, so that no reader ever meets half a file."""
-    from safetensors.numpy import save as to_bytes
-
+    """Write `model` to `path`, whole or not at all."""
     from . import __version__
     header = {
         "format": FORMAT, "library": f"fastmlp {__version__}", "sizes": model.sizes,
@@ -34,9 +38,28 @@ def save(model, path):
     tensors = {f"layers.{l}.{kind}": np.ascontiguousarray(array)
                for kind, arrays in (("weight", model.weights), ("bias", model.biases))
                for l, array in enumerate(arrays)}
-    content = to_bytes(tensors, metadata={"fastmlp": json.dumps(header)})
-    path = Path(path)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    write_whole(Path(path), to_bytes(tensors, "fastmlp", header))
+
+
+def to_bytes(tensors, key, header):
+    """A safetensors file of `tensors`, with `header` as JSON under `key` and the checksum of both."""
+    from safetensors.numpy import save as safetensors_bytes
+    text = json.dumps(header)
+    return safetensors_bytes(tensors, metadata={key: text, "crc32": checksum(text, tensors)})
+
+
+def checksum(text, tensors):
+    """CRC-32 of the header's text and of the tensors in the order of their names: text of 8 hexadecimal digits."""
+    crc = zlib.crc32(text.encode())
+    for name in sorted(tensors):
+        crc = zlib.crc32(np.ascontiguousarray(tensors[name]).reshape(-1).view(np.uint8), crc)
+    return f"{crc:08x}"
+
+
+def write_whole(path, content):
+    """Put `content` (bytes) at `path`, first into a file beside it, then renamed: no reader ever meets half a file,
+    and killed at whatever moment, the old file or the new one is there."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
     try:
         with open(beside, "wb") as file:
             file.write(content)
@@ -78,16 +101,21 @@ def load(path):
         raise FileNotFoundError(f"no model file at {path}" + (": it is a folder" if path.is_dir() else ""))
     try:
         with safe_open(path, framework="np") as file:
-            header = _header(file.metadata() or {})
+            metadata = file.metadata() or {}
+            header = _header(metadata)
             _check_tensors(file, header)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+            if (header["format"] > 1 or "crc32" in metadata) \
+                    and metadata["crc32"] != checksum(metadata["fastmlp"], tensors):
+                raise ValueError("it is damaged: its checksum is not that of its content")
             model = MLP(header["sizes"], header["activations"], header["output"],
-                        dtype=file.get_tensor("layers.0.weight").dtype,
+                        dtype=tensors["layers.0.weight"].dtype,
                         task=header["task"], scale=header["scale"], feature_names=header["feature_names"],
                         dropout=header["dropout"])
             for l, (w, b) in enumerate(zip(model.weights, model.biases, strict=True)):
-                w[:] = file.get_tensor(f"layers.{l}.weight")
-                b[:] = file.get_tensor(f"layers.{l}.bias")
-    except (SafetensorError, KeyError, TypeError, ValueError, OverflowError) as error:
+                w[:] = tensors[f"layers.{l}.weight"]
+                b[:] = tensors[f"layers.{l}.bias"]
+    except (SafetensorError, *UNREADABLE) as error:
         raise ValueError(f"{path} is not a model file that this version of fastmlp can read: {error}") from error
     if not np.isfinite(model.parameters).all():
         raise ValueError(f"{path} is damaged: it holds weights that are not finite")
@@ -100,9 +128,9 @@ def _header(metadata):
     header = json.loads(metadata["fastmlp"])
     if not isinstance(header, dict):
         raise ValueError("its header is no JSON object")
-    if header.get("format") != FORMAT:
+    if type(header.get("format")) is not int or not 1 <= header["format"] <= FORMAT:
         raise ValueError(f"it has format {header.get('format')!r} (written by {header.get('library', 'unknown')}), "
-                         f"this version reads format {FORMAT}; upgrade fastmlp")
+                         f"this version reads formats 1 to {FORMAT}; upgrade fastmlp")
     header["sizes"] = sizes = checks.hidden_sizes(header["sizes"])
     hidden = len(sizes) - 2
     if hidden < 0:
@@ -157,6 +185,8 @@ def _classes_from_json(classes):
     if dtype.kind not in "biufUS":
         raise ValueError(f"labels of dtype {dtype} are not known")
     values = classes["values"]
+    if dtype.itemsize * len(values) > MOST_LABEL_BYTES:
+        raise ValueError(f"{len(values)} labels of dtype {dtype} are more than a model file may hold")
     if dtype.kind == "S":
         values = [value.encode("latin-1") for value in values]
     return np.array(values, dtype=dtype)

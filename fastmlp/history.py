@@ -65,6 +65,19 @@ class History:
         """{"epochs": [...], "loss": [...], ...}, new lists: ready for a data frame."""
         return {"epochs": list(self.epochs), **{name: list(column) for name, column in self._columns.items()}}
 
+    def to_record(self, duration):
+        """The history as plain numbers, `duration` being its seconds so far: what `restore` takes."""
+        return {"columns": self._columns, "duration": duration, "stopped": self.stopped}
+
+    def restore(self, record):
+        """Become the history that `to_record` told of."""
+        columns = {str(name): [float(number) for number in column] for name, column in record["columns"].items()}
+        epochs = {len(column) for column in columns.values()}
+        if len(epochs) > 1 or record["stopped"] not in (None, "early_stopping", "callback"):
+            raise ValueError("its history has columns of different lengths or an unknown reason to stop")
+        self._columns, self.epochs = columns, list(range(1, max(epochs, default=0) + 1))
+        self.duration, self.stopped = float(record["duration"]), record["stopped"]
+
     def plot(self, ax=None):
         """Draw "Model loss": loss against epoch, Train and (with validation) Test.
 

@@ -52,7 +52,7 @@ class MLP:
         self.dropout = tuple(dropout) if dropout is not None else (0.0,) * len(self.activations)
         self.history = History()
         self.seed = None
-        self.optimizer_state = None  # what continued training takes up: training.OptimizerState
+        self.optimizer_state = None  # what continued training takes up: optimizers.OptimizerState
         self.device, self.n_threads = "auto", None
         n_parameters = sum((n_in + 1) * n_out for n_in, n_out in pairwise(self.sizes))
         self._adopt(np.zeros(n_parameters, checks.dtype(dtype)))

@@ -127,6 +127,16 @@ class AdamW:
         return np.array([self.beta1, self.beta2, self.epsilon, self.weight_decay])
 
 
+@dataclass(frozen=True, eq=False)
+class OptimizerState:
+    """What an optimizer remembers between two trainings of a model: its steps and slots, in the flat layout."""
+
+    rule: int
+    step: int
+    s1: np.ndarray
+    s2: np.ndarray
+
+
 NAMES = {"sgd": SGD(), "momentum": Momentum(), "nesterov": Momentum(nesterov=True), "rmsprop": RMSprop(),
          "adam": Adam(), "adamw": AdamW()}
 

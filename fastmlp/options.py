@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from . import checks, initializers
+from .checkpoints import Checkpoint, open_checkpoint
 from .kernels import activations as act
 from .kernels import losses
 from .model import MLP
@@ -42,17 +43,21 @@ class Options:
     seed: int
     verbose: int
     callbacks: tuple
+    checkpoint: Checkpoint | None = None
 
 
 def check_options(*, hidden, activation, dropout, loss, initializer, optimizer, learning_rate, schedule, l2, epochs,
                   batch_size, validation_fraction, early_stopping, class_weight, device, dtype, n_threads, seed,
-                  verbose, callbacks, model=None):
+                  verbose, callbacks, model=None, checkpoint=None):
     """`Options` from what people pass to `train`; TypeError or ValueError names the one that cannot be used."""
+    checkpoint = open_checkpoint(checkpoint)
+    if seed is None:
+        seed = draw_seed() if checkpoint is None or checkpoint.seed is None else checkpoint.seed
     return Options(
         epochs=checks.integer("epochs", epochs), batch_size=checks.integer("batch_size", batch_size),
         l2=checks.real("l2", l2, minimum=0), optimizer=optimizer_of(optimizer, learning_rate),
         schedule=schedule_of(schedule), callbacks=_callables(callbacks),
-        seed=checks.integer("seed", seed, 0) if seed is not None else draw_seed(),
+        seed=checks.integer("seed", seed, 0), checkpoint=checkpoint,
         net=_net_options(hidden, activation, dropout, loss, dtype, model),
         loss=checks.choice("loss", loss, ("auto", *losses.NAMES)),
         initializer=checks.choice("initializer", initializer, initializers.NAMES),

@@ -5,8 +5,8 @@ SHOWN = ("loss", "accuracy", "val_loss", "val_accuracy")
 class Silent:
     """verbose=0, and the shape of the other two."""
 
-    def __init__(self, epochs, steps):
-        self.epochs, self.steps = epochs, steps
+    def __init__(self, epochs, steps, done=0):
+        self.epochs, self.steps, self.done = epochs, steps, done
 
     def __enter__(self):
         return self
@@ -37,7 +37,7 @@ class Bar(Silent):
 
     def __enter__(self):
         from tqdm.auto import tqdm
-        self.bar = tqdm(total=self.epochs, desc="Training", unit="epoch")
+        self.bar = tqdm(total=self.epochs, initial=self.done, desc="Training", unit="epoch")
         return self
 
     def __exit__(self, *error):
@@ -48,10 +48,10 @@ class Bar(Silent):
         self.bar.update()
 
 
-def reporter(verbose, epochs, steps):
-    """The context manager that shows training at the level `verbose`."""
+def reporter(verbose, epochs, steps, done=0):
+    """The context manager that shows training at the level `verbose`, `done` of whose epochs are behind it."""
     if verbose is True:
         verbose = 1
     if verbose not in (0, 1, 2):
         raise ValueError(f"verbose must be 0 (silent), 1 (a bar) or 2 (a line per epoch), got {verbose!r}")
-    return (Silent, Bar, Lines)[verbose](epochs, steps)
+    return (Silent, Bar, Lines)[verbose](epochs, steps, done)

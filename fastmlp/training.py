@@ -6,7 +6,6 @@ and decides when to stop. The mathematics of an epoch stands in `kernels.referen
 """
 import logging
 import math
-from dataclasses import dataclass
 from time import perf_counter
 
 import numpy as np
@@ -14,10 +13,12 @@ import numpy as np
 from . import checks, initializers
 from . import device as devices
 from .arrays import first_non_finite
+from .checkpoints import run_record
 from .data import read_data, read_features, read_rows, split, validation_pair, with_class_weight
 from .early_stopping import watch_of
 from .kernels import losses, update_rules
 from .model import MLP, OUTPUT_OF_LOSS
+from .optimizers import OptimizerState
 from .options import check_options
 from .progress import reporter
 from .schedules import rates_of
@@ -37,7 +38,8 @@ class DivergedError(FloatingPointError):
 def train(X, y, *, hidden=(100,), activation="relu", dropout=0.0, loss="auto", initializer="glorot_uniform",
           optimizer="adam", learning_rate=None, schedule=None, l2=0.0, epochs=20, batch_size=256,
           validation_data=None, validation_fraction=0.0, early_stopping=None, class_weight=None, sample_weight=None,
-          device="auto", dtype="float32", n_threads=None, seed=None, verbose=0, callbacks=(), model=None):
+          device="auto", dtype="float32", n_threads=None, seed=None, verbose=0, callbacks=(), model=None,
+          checkpoint=None):
     """Train a multi-layer perceptron by stochastic gradient descent.
 
     Parameters
@@ -78,6 +80,9 @@ def train(X, y, *, hidden=(100,), activation="relu", dropout=0.0, loss="auto", i
         True stops training; weights changed by a callback are not taken up.
     model : an MLP to train further, in place: its sizes, activations, dropout, loss, labels and dtype stay, its
         history is continued, and so are the optimizer's running means if the optimizer is of the same kind
+    checkpoint : path of a file that is replaced after every epoch by the state of the run. If the process dies, the
+        same call resumes after the last whole epoch, to the same bits as an unbroken run; if the run was finished, it
+        returns the model at once. Only the epochs that are run call callbacks. One run at a time writes to a path.
 
     Returns
     -------
@@ -131,23 +136,27 @@ def fit(data, train_rows, options, validation_data=None, model=None):
     if rows.weights.size and not rows.weights[train_rows].any():
         raise ValueError("sample_weight and class_weight leave every training row with weight 0")
     watch = watch_of(options.early_stopping, validation is not None, has_accuracy=task.kind != "numbers")
-    show = reporter(options.verbose, epochs, steps)
+    dropout_seed = int(rng.integers(1 << 63))
+    history = model.history
+    history.begin(_compile(kernels, model.dtype, options.verbose))
+    done, checkpoint = 0, options.checkpoint
+    if checkpoint is not None:
+        done = checkpoint.resume(run_record(options, batch_size, rows, train_rows, validation, model, watch),
+                                 model, rng, watch)
+    show = reporter(options.verbose, epochs, steps, done)
 
     # Every buffer of training, allocated once; the state works on its own copy of the weights.
-    compile_seconds = _compile(kernels, model.dtype, options.verbose)
     state = kernels.prepare(
         model.parameters, model.sizes, model.activation_codes("identity" if task.kind != "numbers" else model.output),
         dropout=(*model.dropout, 0.0), loss=losses.NAMES.index(task.loss), rule=optimizer.rule, hyper=optimizer.hyper,
-        l2=options.l2, batch_size=batch_size, scale=model.scale, seed=int(rng.integers(1 << 63)), n_threads=n_threads)
+        l2=options.l2, batch_size=batch_size, scale=model.scale, seed=dropout_seed, n_threads=n_threads)
     _take_up_optimizer(kernels, state, model, optimizer)
     model.seed, model.device, model.n_threads = options.seed, options.device, n_threads
-    history = model.history
-    history.begin(compile_seconds)
 
     started, step_before = perf_counter(), state.step
     try:
         with show:
-            for epoch in range(epochs):
+            for epoch in range(done, 0 if history.stopped else epochs):
                 epoch_started = perf_counter()
                 show.epoch_begins(epoch + 1)
                 rates = rates_of(schedule, optimizer.learning_rate, epoch, epochs * steps, steps)
@@ -166,14 +175,18 @@ def fit(data, train_rows, options, validation_data=None, model=None):
                     answer = callback(model, {"epoch": number, **numbers})
                     if answer is True or answer is np.True_:
                         history.stopped = "callback"
+                if checkpoint is not None:
+                    checkpoint.save(epoch + 1, model, _optimizer_state(kernels, state, model, optimizer), rng, watch,
+                                    history.duration + perf_counter() - started)
                 if history.stopped:
                     log.info("stopped after epoch %d by %s", number, history.stopped)
                     break
     except KeyboardInterrupt:
         history.interrupted = True
         _read_if_finite(kernels, state, model)
-        done = state.step - step_before
-        log.warning("interrupted after %d of %d epochs and %d of %d steps", done // steps, epochs, done % steps, steps)
+        taken = state.step - step_before
+        log.warning("interrupted after %d of %d epochs and %d of %d steps", done + taken // steps, epochs,
+                    taken % steps, steps)
     finally:
         history.duration += perf_counter() - started
     _keep_optimizer(kernels, state, model, optimizer)
@@ -181,16 +194,6 @@ def fit(data, train_rows, options, validation_data=None, model=None):
         model.parameters[:] = watch.parameters
         history.best_epoch = watch.best_epoch
     return model
-
-
-@dataclass(frozen=True, eq=False)
-class OptimizerState:
-    """What an optimizer remembers between two trainings of a model: its steps and slots, in the flat layout."""
-
-    rule: int
-    step: int
-    s1: np.ndarray
-    s2: np.ndarray
 
 
 def _split(rows, train_rows, task, validation_data, fraction, rng):
@@ -261,9 +264,14 @@ def _take_up_optimizer(kernels, state, model, optimizer):
         kernels.write_optimizer(state, saved.step, saved.s1, saved.s2)
 
 
-def _keep_optimizer(kernels, state, model, optimizer):
+def _optimizer_state(kernels, state, model, optimizer):
     slots = update_rules.SLOTS[optimizer.rule]
     s1, s2 = (np.empty(model.n_parameters if slots > i else 0, model.dtype) for i in range(2))
     kernels.read_optimizer(state, s1, s2)
-    if first_non_finite(s1) is None and first_non_finite(s2) is None:
-        model.optimizer_state = OptimizerState(optimizer.rule, state.step, s1, s2)
+    return OptimizerState(optimizer.rule, state.step, s1, s2)
+
+
+def _keep_optimizer(kernels, state, model, optimizer):
+    kept = _optimizer_state(kernels, state, model, optimizer)
+    if first_non_finite(kept.s1) is None and first_non_finite(kept.s2) is None:
+        model.optimizer_state = kept

@@ -28,6 +28,12 @@ def package(request):
     return importlib.import_module(f"fastmlp.kernels.{request.param}")
 
 
+@pytest.fixture(scope="session")
+def long(request):
+    """Whether `--long` was given: tests of random attacks then make many more of them."""
+    return request.config.getoption("long")
+
+
 @pytest.fixture
 def rng(request):
     """Random numbers that depend on the test's name alone; pytest shows the seed when the test fails."""

@@ -1,14 +1,26 @@
 """Model files: what comes back is what was saved; what is damaged is refused; nothing is half written."""
 import json
 import os
+import re
 import struct
+import subprocess
+import sys
+import threading
+import time
+import tracemalloc
+from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import load as loads
 from toy import QUICK, blobs, waves
 
 import fastmlp
+from fastmlp.files import checksum
 
+DATA = Path(__file__).parent / "data"
+VERSIONS = [path.name for path in sorted(DATA.glob("model-format-*.safetensors"))]
 X, INDEX = blobs()
 LABELS = {
     "int64": np.array([3, 5, 9]), "int8": np.array([-1, 0, 1], np.int8), "text": np.array(["a", "ß,\n\"", "日本"]),
@@ -113,32 +125,159 @@ def test_damaged_files_are_refused(content, tmp_path):
     for end in range(0, len(content), 37):
         refused(path, content[:end], "not a model file")
     refused(path, content + b"more", "not a model file")
-    refused(path, content[:-4] + struct.pack("<f", np.nan), "not finite")
+    refused(path, content[:-4] + struct.pack("<f", np.nan), "its checksum is not that of its content")
+    model = fastmlp.train(X, INDEX, **QUICK)
+    model.parameters[3] = np.nan
+    model.save(path)
+    with pytest.raises(ValueError, match="holds weights that are not finite"):
+        fastmlp.load(path)
 
 
-def test_flipped_bytes_never_crash(content, tmp_path):
-    """Whatever byte of the header is wrong, the file is refused or still a net of the same shape."""
-    path = tmp_path / "m"
-    rng = np.random.default_rng(0)
-    header = 8 + struct.unpack("<Q", content[:8])[0]
-    for place in [*range(8), *rng.integers(8, header, 400).tolist()]:
+def corruptions(content, count, rng):
+    """Flipped bits, other bytes, zeroed and repeated stretches, two halves in each other's place; header and all."""
+    for number in range(count):
         damaged = bytearray(content)
-        damaged[place] ^= 1 << rng.integers(8)
-        path.write_bytes(bytes(damaged))
+        place, length = rng.integers(len(content)), int(rng.integers(1, 64))
+        if number % 2:  # half of them in the header, where there is more to misread
+            place = rng.integers(8 + struct.unpack("<Q", content[:8])[0])
+        kind = rng.integers(5)
+        if kind == 0:
+            damaged[place] ^= 1 << rng.integers(8)
+        elif kind == 1:
+            damaged[place] = rng.integers(256)
+        elif kind == 2:
+            damaged[place:place + length] = bytes(len(damaged[place:place + length]))
+        elif kind == 3:
+            damaged[place:place] = damaged[place:place + length]
+        else:
+            damaged = damaged[place:] + damaged[:place]
+        yield bytes(damaged)
+
+
+@pytest.mark.parametrize("version", [*VERSIONS, "now"])
+def test_no_corruption_is_read(content, version, tmp_path, rng, long):
+    """Refused with an error that names the file, or read as what it was: some bytes stand for the same thing."""
+    path = tmp_path / "m"
+    if version != "now":
+        content = (DATA / version).read_bytes()
+    path.write_bytes(content)
+    expected = fastmlp.load(path)
+    outcomes = Counter()
+    for damaged in corruptions(content, 10_000 if long else 300, rng):
+        path.write_bytes(damaged)
         try:
             model = fastmlp.load(path)
-        except ValueError:
+        except ValueError as error:
+            outcomes["refused" if str(path) in str(error) else "refused without the file's name"] += 1
             continue
-        assert model.sizes == (4, 8, 3)
-        model.predict(X[:2])
+        outcomes["read"] += 1
+        assert model.sizes == expected.sizes
+        model.predict(np.zeros((2, expected.sizes[0])))
+        if version != "model-format-1.safetensors":     # which had no checksum
+            np.testing.assert_array_equal(model.parameters, expected.parameters)
+            np.testing.assert_array_equal(model.classes, expected.classes)
+            assert (model.scale, model.activations, model.dropout, model.feature_names) == (
+                expected.scale, expected.activations, expected.dropout, expected.feature_names)
+    print(outcomes)
+    assert outcomes.keys() <= {"refused", "read"}
+    assert outcomes["refused"] > 0.7 * outcomes.total()
+
+
+def test_every_truncation_is_refused(content, tmp_path, long):
+    path = tmp_path / "m"
+    for end in range(0, len(content), 1 if long else 17):
+        refused(path, content[:end], re.escape(str(path)))
+
+
+@pytest.mark.parametrize("header", [
+    struct.pack("<Q", 1 << 60), struct.pack("<Q", 0), struct.pack("<Q", 2) + b"{}",
+    struct.pack("<Q", 200_000) + b"[" * 200_000,
+    *(struct.pack("<Q", len(text)) + text for text in (
+        b'{"layers.0.weight":{"dtype":"F32","shape":[1152921504606846976,1],"data_offsets":[0,4611686018427387904]}}',
+        b'{"layers.0.weight":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,0]}}',
+        b'{"layers.0.weight":{"dtype":"F32","shape":[-1],"data_offsets":[0,0]}}')),
+])
+def test_absurd_sizes_are_refused_before_anything_is_allocated(header, tmp_path):
+    tracemalloc.start()
+    try:
+        refused(tmp_path / "m", header + bytes(64), "not a model file")
+        assert tracemalloc.get_traced_memory()[1] < 1 << 21
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_models_of_earlier_versions_are_read(version):
+    """tests/data holds a file of each format, written by `write_fixture` of its day."""
+    model = fastmlp.load(DATA / version)
+    model.device = "reference"
+    assert (repr(model), model.feature_names) == ("MLP(3-2-3, tanh, softmax, 17 parameters, float32)", None)
+    assert (model.classes.tolist(), model.dropout) == (["cat", "dog", "élan"], (0.25,))
+    np.testing.assert_array_equal(model.parameters, np.linspace(-1, 1, 17, dtype=np.float32))
+    assert model.predict([[9, 0, 0], [-9, 0, 0]]).tolist() == ["cat", "élan"]
+
+
+def write_fixture(path):
+    """The file that stands in tests/data for a format: `python tests/test_files.py tests/data/model-format-N...`."""
+    parameters = np.linspace(-1, 1, 17, dtype=np.float32)
+    model = fastmlp.MLP.from_parameters([parameters[:6].reshape(3, 2), parameters[8:14].reshape(2, 3)],
+                                        [parameters[6:8], parameters[14:]], activation="tanh",
+                                        classes=["cat", "dog", "élan"])
+    model.dropout = (0.25,)
+    model.save(path)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
+def test_a_killed_save_leaves_the_old_file_or_the_new(tmp_path, rng, long):
+    program = """
+import sys, numpy as np, fastmlp
+models = [fastmlp.MLP.from_parameters([np.full((200, 200), value)], [np.zeros(200)]) for value in (1, 2)]
+models[0].save(sys.argv[1])
+print("saving", flush=True)
+while True:
+    for model in models:
+        model.save(sys.argv[1])
+"""
+    path = tmp_path / "m"
+    for _ in range(60 if long else 3):
+        child = subprocess.Popen([sys.executable, "-c", program, str(path)], stdout=subprocess.PIPE, text=True)
+        child.stdout.readline()
+        time.sleep(rng.random() / 10)
+        child.kill()
+        child.communicate()
+        values = np.unique(fastmlp.load(path).weights[0])
+        assert values.tolist() in ([1.0], [2.0])
+
+
+def test_two_threads_may_save_to_one_path(tmp_path):
+    """Each writes a file of its own before it is renamed."""
+    models = [fastmlp.MLP.from_parameters([np.full((64, 64), value)], [np.zeros(64)]) for value in (1, 2)]
+    errors = []
+
+    def save(model):
+        try:
+            for _ in range(40):
+                model.save(tmp_path / "m")
+                assert len(np.unique(fastmlp.load(tmp_path / "m").weights[0])) == 1
+        except Exception as error:
+            errors.append(error)
+
+    savers = [threading.Thread(target=save, args=(model,)) for model in models]
+    for saver in savers:
+        saver.start()
+    for saver in savers:
+        saver.join()
+    assert errors == []
+    assert os.listdir(tmp_path) == ["m"]
 
 
 def edited(content, **changes):
-    """The file with entries of its fastmlp header replaced; a value of ... takes the entry out."""
+    """The file with entries of its fastmlp header replaced and its checksum in order; ... takes an entry out."""
     length = struct.unpack("<Q", content[:8])[0]
     header = json.loads(content[8:8 + length])
     ours = json.loads(header["__metadata__"]["fastmlp"]) | changes
     header["__metadata__"]["fastmlp"] = json.dumps({k: v for k, v in ours.items() if v is not ...})
+    header["__metadata__"]["crc32"] = checksum(header["__metadata__"]["fastmlp"], loads(content))
     text = json.dumps(header).encode()
     return struct.pack("<Q", len(text)) + text + content[8 + length:]
 
@@ -157,7 +296,10 @@ def edited(content, **changes):
     ({"classes": {"dtype": "no", "values": ["c", "b", "a"]}}, "no"), ({"classes": [1, 2, 3]}, ""),
     ({"scale": "big"}, "scale"), ({"scale": float("nan")}, "scale"), ({"feature_names": ["a"]}, "4 names"),
     ({"feature_names": [1, 2, 3, 4]}, "4 names"), ({"dropout": [2.0]}, "below 1"), ({"flat": 1}, "flat"),
-    ({"format": 2, "library": "fastmlp 9.0"}, "format 2 .*fastmlp 9.0.*upgrade fastmlp"),
+    ({"classes": {"dtype": "<U100000000", "values": ["a", "b", "c"]}}, "more than a model file may hold"),
+    ({"classes": {"dtype": "S1", "values": [1, 2, 3]}}, "encode"), ({"classes": {"dtype": "S1", "values": 3}}, ""),
+    ({"format": 9, "library": "fastmlp 9.0"}, "format 9 .*fastmlp 9.0.*upgrade fastmlp"),
+    ({"format": True}, "format True"), ({"format": [1]}, "format"), ({"format": 1.0}, "format"),
 ])
 def test_headers_that_contradict_their_tensors_are_refused(content, changes, message, tmp_path):
     refused(tmp_path / "m", edited(content, **changes), f"is not a model file that .*{message}")
@@ -173,3 +315,7 @@ def test_files_of_others_are_refused(tmp_path):
     numpy_files.save_file({"x": np.ones(3)}, tmp_path / "m")
     with pytest.raises(ValueError, match="no 'fastmlp' entry"):
         fastmlp.load(tmp_path / "m")
+
+
+if __name__ == "__main__":
+    write_fixture(sys.argv[1])
