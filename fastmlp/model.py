@@ -219,6 +219,44 @@ class MLP:
                         device.threads(self.n_threads), out)
         return out
 
+    def as_njit(self):
+        """This net as a function of one row, for compiled code: ``net(row, out)`` inside any ``@numba.njit`` function.
+
+        Returns
+        -------
+        RowNet, a copy of the weights as they are now. ``net(row, out)`` writes the last layer's outputs for
+        row (n_in,), any numeric dtype, into out (n_out,), float32 or float64: probabilities in the order of
+        `classes` for softmax, that of ``classes[1]`` for a single sigmoid. It allocates nothing, and works in
+        parallel and nogil code and from Python.
+
+        Pass it to your function as an argument: with ``cache=True`` your machine code is then kept and serves every
+        net of the same widths and activations. Used as a global or closure variable it works as well, but Numba
+        warns that it cannot cache such a function.
+
+        Computed in the net's dtype, on the CPU; an input scale (uint8 images) is part of it. Against the same
+        weights in float64 the outputs differ as those of `predict_proba` do, by rounding.
+
+        Raises
+        ------
+        ValueError for a layer of more than 32,768 float32 units (16,384 float64): a row's layers live on the stack.
+
+        Examples
+        --------
+        >>> import numba
+        >>> model = fastmlp.MLP.from_parameters([[[12.0], [5.0]]], [[-10.0]], output="sign")
+        >>> @numba.njit
+        ... def positive(net, X):
+        ...     out, count = np.empty(1), 0
+        ...     for row in X:
+        ...         net(row, out)
+        ...         count += out[0] > 0
+        ...     return count
+        >>> positive(model.as_njit(), np.array([[0.0, 0], [0, 1], [1, 0], [1, 1]]))
+        2
+        """
+        from .kernels.cpu.row import RowNet
+        return RowNet(self.parameters, self.sizes, self.activation_codes(), self.scale)
+
     def summary(self):
         """The layers as a table, in the shape of Keras.
 

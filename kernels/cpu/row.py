@@ -1,0 +1,306 @@
+"""One row through a net: compiled for its layers, callable from Python and inside anybody's compiled code.
+
+A `RowNet` holds packed weights. In compiled code it is one address, and its Numba type holds what code is made
+for: dtype, widths, activations. So a function that takes a RowNet as an argument is compiled once for all nets of
+that shape and may be cached on disk (`cache=True`): the weights always come with the argument. A RowNet that is a
+global or a closure variable is a live address in the machine code, and Numba then refuses to cache, with a
+warning: old weights cannot come back from the disk.
+
+Layout: for every layer W and then b. The columns of W in groups of GROUP vectors, then in single vectors, filled up
+with zeros; within a group row after row. So weights are read in one stream, in whole vectors.
+2 k n flops a layer; every weight is read once.
+"""
+import functools
+from itertools import pairwise
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.core.datamodel import PrimitiveModel, register_default
+from numba.core.errors import TypingError
+from numba.core.imputils import lower_constant
+from numba.extending import NativeValue, intrinsic, lower_builtin, overload_method, unbox
+
+from .. import activations as codes
+from .functions import f
+from .gemm import panel_width
+from .jit import _OPTIONS, entry, inlined, outlined, source_stamp
+from .layout import cache_aligned, python_panel_width, round_up
+from .losses import softmax_row
+from .simd import I64, VECTOR_BYTES, Vector, broadcast, constant, fma, get, lanes, load, step, store, vector_ir
+from .vector_math import tanh
+
+GROUP = 4                        # vectors summed side by side: an FMA takes 4 cycles, and two can start in each
+STACK_BYTES = 1 << 18            # hidden layers of a row live on the stack, which may be as small as 512 KiB
+
+
+class RowNet:
+    """A net for one row at a time: ``net(row, out)``. `MLP.as_njit` makes one.
+
+    sizes, activations (codes), dtype : what the code is compiled for
+    packed : the weights, in the layout of this module
+    """
+
+    def __init__(self, parameters, sizes, activations, scale):
+        self.sizes, self.activations = tuple(map(int, sizes)), tuple(map(int, activations))
+        self.dtype = parameters.dtype
+        if 2 * room(self.sizes, self.dtype) * self.dtype.itemsize > STACK_BYTES:
+            raise ValueError(f"as_njit keeps a row's layers on the stack: layers of at most "
+                             f"{STACK_BYTES // 2 // self.dtype.itemsize:,} units, got {max(self.sizes[1:]):,}")
+        self.packed = pack(parameters, self.sizes, scale)
+        self.address = self.packed.ctypes.data
+
+    @functools.cached_property
+    def _numba_type_(self):
+        return RowNetType(self.dtype.name, self.sizes, self.activations, source_stamp()[:16])
+
+    def __call__(self, row, out):
+        """out[:] = the net's outputs for one row.
+
+        row : (n_in,) numbers; out : (n_out,) float32 or float64, written. Any strides; both are NumPy arrays.
+        Raises ValueError for other lengths.
+        """
+        call(self, row, out)
+
+    def __reduce__(self):
+        return _restore, (self.sizes, self.activations, self.packed)
+
+    def __repr__(self):
+        names = ", ".join(codes.NAMES[code] for code in self.activations)
+        return f"RowNet({'-'.join(map(str, self.sizes))}, {names}, {self.dtype}): call it as net(row, out)"
+
+
+def room(sizes, dtype):
+    """Numbers that the widest layer's outputs take, in whole panels."""
+    return round_up(max(sizes[1:]), python_panel_width(dtype))
+
+
+def pack(parameters, sizes, scale):
+    """The weights in this module's layout; the input's scale goes into the first layer's W."""
+    parts, start, vector = [], 0, VECTOR_BYTES // parameters.itemsize
+    for n_in, n_out in pairwise(sizes):
+        w = np.zeros((n_in, round_up(n_out, vector)), parameters.dtype)
+        b = np.zeros(w.shape[1], parameters.dtype)
+        middle = start + n_in * n_out
+        w[:, :n_out] = parameters[start:middle].reshape(n_in, n_out)
+        b[:n_out] = parameters[middle:middle + n_out]
+        if start == 0:
+            w = (w * np.float64(scale)).astype(parameters.dtype)
+        start = middle + n_out
+        grouped = w.shape[1] // (GROUP * vector) * GROUP * vector
+        for columns, width in ((w[:, :grouped], GROUP * vector), (w[:, grouped:], vector)):
+            parts.append(columns.reshape(n_in, -1, width).transpose(1, 0, 2).reshape(-1))
+        parts.append(b)
+    packed = cache_aligned(sum(part.size for part in parts), parameters.dtype)
+    np.concatenate(parts, out=packed)
+    return packed
+
+
+def _restore(sizes, activations, packed):
+    net = object.__new__(RowNet)
+    net.sizes, net.activations, net.dtype, net.packed = sizes, activations, packed.dtype, packed
+    net.address = packed.ctypes.data
+    return net
+
+
+# ------------------------------------------------------------------------------- the Numba type
+
+class RowNetType(types.Type):
+    """`stamp`: the kernels' sources; code that others compiled for an older layout must not meet new weights."""
+
+    def __init__(self, dtype, sizes, activations, stamp):
+        self.dtype_name, self.sizes, self.activations, self.stamp = dtype, sizes, activations, stamp
+        super().__init__(name=f"RowNet({dtype}, {sizes}, {activations}, {stamp})")
+
+    @property
+    def dtype(self):
+        return types.float32 if self.dtype_name == "float32" else types.float64
+
+
+@register_default(RowNetType)
+class _RowNetModel(PrimitiveModel):
+    def __init__(self, manager, fe_type):
+        super().__init__(manager, fe_type, I64)
+
+
+@unbox(RowNetType)
+def _unbox_row_net(typ, obj, c):
+    address = c.pyapi.object_getattr_string(obj, "address")
+    value = c.pyapi.long_as_ulonglong(address)
+    c.pyapi.decref(address)
+    return NativeValue(value, is_error=cgutils.is_not_null(c.builder, c.pyapi.err_occurred()))
+
+
+_frozen = {}
+
+
+@lower_constant(RowNetType)
+def _constant_row_net(context, builder, typ, net):
+    _frozen[id(net)] = net                        # code that holds an address must not outlive what lies there
+    return builder.ptrtoint(context.add_dynamic_addr(builder, net.address, info="RowNet"), I64)
+
+
+@intrinsic
+def _weights(typingctx, net):
+    """The packed weights' pointer."""
+
+    def codegen(context, builder, sig, args):
+        return builder.inttoptr(args[0], context.get_value_type(sig.return_type))
+
+    return types.CPointer(net.dtype)(net), codegen
+
+
+@intrinsic
+def _stack(typingctx, count, like):
+    """Room for `count` (a literal) numbers of the pointer's type, until the function returns."""
+    if not isinstance(count, types.IntegerLiteral):
+        raise TypingError("count must be a literal")
+
+    def codegen(context, builder, sig, args):
+        vector = vector_ir(Vector(like.dtype))         # as vectors, to be aligned like vectors
+        room = cgutils.alloca_once(builder, vector, size=ir.Constant(I64, -(-count.literal_value // vector.count)))
+        return builder.bitcast(room, context.get_value_type(sig.return_type))
+
+    return like(count, like), codegen
+
+
+# ------------------------------------------------------------------------------- one layer
+
+@inlined
+def _tanh(z):
+    return tanh(z)
+
+
+_FUNCTIONS = {codes.RELU: f.relu, codes.LEAKY_RELU: f.leaky_relu, codes.TANH: _tanh, codes.SIGMOID: f.sigmoid,
+              codes.GELU: f.gelu, codes.SILU: f.silu, codes.SIGN: f.sign}
+
+
+@inlined
+def _identity(code, z):
+    return z
+
+
+@functools.cache
+def _activation(used):
+    """apply(code, z) for the codes in `used` only: exp, tanh and erf are compiled into nobody's code in vain."""
+    apply = _identity
+    for code in used:
+        if code in _FUNCTIONS:
+            apply = _one_more(code, _FUNCTIONS[code], apply)
+    return apply
+
+
+def _one_more(known, function, others):
+    @inlined
+    def apply(code, z):
+        if code == known:
+            return function(z)
+        return others(code, z)
+
+    return apply
+
+
+@inlined
+def _from_array(x, i, like):
+    return constant(x[i], like)
+
+
+@inlined
+def _from_pointer(x, i, like):
+    return get(x, i)
+
+
+@functools.cache
+def _layer(element, used):
+    """y = f(x W + b) for a row x, whose elements `element` reads."""
+    activation = _activation(used)
+
+    @inlined
+    def group(x, n_in, w, b, code, y):
+        v = lanes(w)
+        s0, s1, s2, s3 = load(b, 0), load(b, v), load(b, 2 * v), load(b, 3 * v)
+        for i in range(n_in):
+            value, place = broadcast(element(x, i, w), w), i * GROUP * v
+            s0 = fma(load(w, place), value, s0)
+            s1 = fma(load(w, place + v), value, s1)
+            s2 = fma(load(w, place + 2 * v), value, s2)
+            s3 = fma(load(w, place + 3 * v), value, s3)
+        store(y, 0, activation(code, s0))
+        store(y, v, activation(code, s1))
+        store(y, 2 * v, activation(code, s2))
+        store(y, 3 * v, activation(code, s3))
+
+    @inlined
+    def single(x, n_in, w, b, code, y):
+        v = lanes(w)
+        s0, s1, s2, s3 = load(b, 0), broadcast(0.0, w), broadcast(0.0, w), broadcast(0.0, w)
+        whole = n_in - n_in % GROUP
+        for i in range(0, whole, GROUP):
+            s0 = fma(load(w, i * v), element(x, i, w), s0)
+            s1 = fma(load(w, (i + 1) * v), element(x, i + 1, w), s1)
+            s2 = fma(load(w, (i + 2) * v), element(x, i + 2, w), s2)
+            s3 = fma(load(w, (i + 3) * v), element(x, i + 3, w), s3)
+        for i in range(whole, n_in):
+            s0 = fma(load(w, i * v), element(x, i, w), s0)
+        store(y, 0, activation(code, (s0 + s1) + (s2 + s3)))
+
+    @outlined
+    def layer(x, n_in, w, n_out, code, y):
+        v = lanes(w)
+        padded = (n_out + v - 1) // v * v
+        grouped = padded // (GROUP * v) * (GROUP * v)
+        b = step(w, n_in * padded)
+        for c in range(0, grouped, GROUP * v):
+            group(x, n_in, step(w, n_in * c), step(b, c), code, step(y, c))
+        for c in range(grouped, padded, v):
+            single(x, n_in, step(w, n_in * c), step(b, c), code, step(y, c))
+        return step(b, padded)
+
+    return layer
+
+
+# ------------------------------------------------------------------------------- the whole net
+
+@overload_method(RowNetType, "__call__", jit_options=_OPTIONS)
+def _call_row_net(net, row, out):
+    for name, array in (("row", row), ("out", out)):
+        if not isinstance(array, types.Array) or array.ndim != 1 or not isinstance(array.dtype, types.Number):
+            raise TypingError(f"net(row, out): {name} must be a one-dimensional array of numbers, got {array}")
+    if not isinstance(out.dtype, types.Float) or not out.mutable:
+        raise TypingError(f"net(row, out): out must be a writable array of float32 or float64, got {out}")
+    sizes, activations = net.sizes, net.activations
+    n_in, n_out, layers = sizes[0], sizes[-1], len(activations)
+    softmax = activations[-1] == codes.SOFTMAX
+    stack_size = room(sizes, net.dtype_name)
+    message = f"net(row, out): row must have {n_in} numbers and out {n_out}"
+    used = tuple(sorted(set(activations)))
+    first, inner = _layer(_from_array, used), _layer(_from_pointer, used)
+
+    def call(net, row, out):
+        if row.shape[0] != n_in or out.shape[0] != n_out:
+            raise ValueError(message)
+        w = _weights(net)
+        x, y = _stack(stack_size, w), _stack(stack_size, w)
+        w = first(row, n_in, w, sizes[1], activations[0], y)
+        for l in range(1, layers):
+            x, y = y, x
+            w = inner(x, sizes[l], w, sizes[l + 1], activations[l], y)
+        if softmax:
+            softmax_row(y, panel_width(y), n_out, y)
+        for j in range(n_out):
+            out[j] = get(y, j)
+
+    return call
+
+
+@lower_builtin(RowNetType, RowNetType, types.Array, types.Array)
+def _lower_call(context, builder, sig, args):
+    """Numba finds the types of a call of an instance by its method `__call__`, and its code under the type itself."""
+    return context.get_function((RowNetType, "__call__"), sig)(builder, args)
+
+
+@entry
+def call(net, row, out):
+    """net(row, out), for Python."""
+    net(row, out)
