@@ -24,7 +24,13 @@ sigmoid_xent(z, targets, weights, dz) -> loss
     lᵢ = 1/n Σⱼ [max(z, 0) - z t + log(1 + e^-|z|)];  dz = (σ(z) - t) wᵢ / (n Σ w)
 squared_error(z, targets, weights, dz) -> loss
     lᵢ = 1/n Σⱼ (z - t)²;  dz = 2 (z - t) wᵢ / (n Σ w)
-    In all three: z, dz (m, n); labels int64 (m,) class indices, or empty (0,) when targets are given;
+pointwise_loss(loss, parameter, z, targets, weights, dz) -> loss
+    lᵢ = 1/n Σⱼ l(z, t);  dz = l'(z, t) wᵢ / (n Σ w);  with e = z - t, loss one of
+    HUBER            l = e²/2 where |e| ≤ δ, else δ (|e| - δ/2);  l' = e cut to -δ .. δ;  δ = parameter
+    ABSOLUTE_ERROR   l = |e|;  l' = sign e
+    POISSON          l = e^z - t - t (z - log t), half the deviance where z is the log of the mean;  l' = e^z - t
+    QUANTILE         l = (1 - q) e where e > 0, else -q e;  l' = 1 - q or -q;  q = parameter
+    In all four: z, dz (m, n); labels int64 (m,) class indices, or empty (0,) when targets are given;
     targets (m, n), or empty (0, 0) when labels are given; weights (m,), or empty (0,) for all ones.
     Σ w = 0 gives loss 0 and dz 0. The sum over rows runs in float64. dz may be z itself.
 perceptron_online(x, y, theta, bias) -> number of updates
@@ -32,6 +38,11 @@ perceptron_online(x, y, theta, bias) -> number of updates
     x (m, k), y (m,) of ±1, theta (k,) and bias (1,) updated in place
 perceptron_batch(x, y, theta, bias, delta) -> number of mistakes
     Δ = Σ over rows with yᵢ (θᵀxᵢ + b) ≤ 0 of yᵢ (xᵢ, 1);  (θ, b) ← (θ, b) + Δ / m;  delta (k + 1,) scratch
+perceptron_epoch(x, rows, labels, weights, positive, negative, l2, l1, intercept, steps, active, theta, bias, shrunk,
+                 totals)
+    scikit-learn's perceptron: K units θ_c (K, k), each one class against the rest, online through `rows`: where
+    y (θᵀx + b) ≤ 0 then θ ← θ + η y w x, b ← b + intercept η y w, with η = positive[c] or negative[c];
+    before that θ ← (1 - l2) θ, after it the cumulative l1 penalty. Details: `cpu.perceptron_epoch`.
 update(rule, hyper, learning_rate, step, w, g, s1, s2)
     one optimizer step on flat arrays, in place: see `update_rules`
 dropout(x, rate, seed, step, layer, y)
@@ -50,11 +61,14 @@ Training
 --------
 `parameters` is one flat array: W of the first layer in row-major order, its b, the next W, ...
 
-prepare(parameters, sizes, activations, *, dropout, loss, rule, hyper, l2, batch_size, scale, seed, n_threads) -> state
+prepare(parameters, sizes, activations, *, dropout, loss, rule, hyper, l2, batch_size, scale, seed, n_threads,
+        alpha=0.0, loss_parameter=0.0) -> state
     Allocates everything once and takes a copy of the weights in the package's own layout.
     sizes (s0, ..., sL); activations: L codes, the last IDENTITY for the two cross-entropies (the loss
     contains the softmax or sigmoid); dropout: L rates, the last 0; hyper: `update_rules`;
-    l2 adds ½ l2 Σ w² over weights, not biases, to the objective (its gradient, not to the loss shown).
+    l2 adds ½ l2 Σ w² over weights, not biases, to the objective (its gradient, not to the loss shown);
+    alpha adds ½ alpha Σ w² / Σᵢ wᵢ, as scikit-learn does: so much for the batch, not for a row of it.
+    loss_parameter is δ of HUBER and q of QUANTILE.
     state.step counts finished optimizer steps.
 train_epoch(state, x, labels, targets, weights, order, rates) -> (loss_sum, correct, weight_sum)
     order int64 (n,): the rows to visit; rates float64 (steps,): the learning rate of each batch, and
@@ -65,6 +79,8 @@ evaluate(state, x, labels, targets, weights) -> (loss_sum, correct, weight_sum)
     The same totals without dropout or training.
 read_parameters(state, parameters)
     Copies the weights out into the flat layout.
+write_parameters(state, parameters)
+    The way back; optimizer and step stay as they are.
 read_optimizer(state, s1, s2) / write_optimizer(state, step, s1, s2)
     The optimizer's slots in the same flat layout (arrays of size 0 for slots its rule does not use).
 """

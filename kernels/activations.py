@@ -8,12 +8,12 @@ f' is a function of the output y = f(z), so the forward pass need not keep z:
 GELU and SiLU are not monotonic, hence not determined by y: their derivative takes z.
     gelu  z Φ(z),  Φ(z) + z φ(z)     (Hendrycks & Gimpel 2016, exact form with erf)
     silu  z σ(z),  σ(z) (1 + z (1 - σ(z)))
-sign (1 if z >= 0 else -1) and softmax (of a whole row) serve inference only.
+sign (1 if z >= 0 else -1), softmax (of a whole row) and exp (counts, after the Poisson loss) serve inference only.
 """
 from types import SimpleNamespace
 
-NAMES = ("identity", "relu", "leaky_relu", "tanh", "sigmoid", "gelu", "silu", "sign", "softmax")
-IDENTITY, RELU, LEAKY_RELU, TANH, SIGMOID, GELU, SILU, SIGN, SOFTMAX = range(len(NAMES))
+NAMES = ("identity", "relu", "leaky_relu", "tanh", "sigmoid", "gelu", "silu", "sign", "softmax", "exp")
+IDENTITY, RELU, LEAKY_RELU, TANH, SIGMOID, GELU, SILU, SIGN, SOFTMAX, EXP = range(len(NAMES))
 TRAINABLE = NAMES[:7]
 NEEDS_Z = (GELU, SILU)
 LEAKY_SLOPE = 0.01

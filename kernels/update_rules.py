@@ -11,14 +11,15 @@ step t counted from 1:
     ADAM      s1 ← β₁ s1 + (1 - β₁) g;    s2 ← β₂ s2 + (1 - β₂) g²
               w ← w - η ŝ1 / (√ŝ2 + ε),   ŝ1 = s1 / (1 - β₁ᵗ), ŝ2 = s2 / (1 - β₂ᵗ)   (Kingma & Ba 2015, algorithm 1)
     ADAMW     w ← w - η λ w, then ADAM                                     (Loshchilov & Hutter 2019)
+    GRADIENT  s1 ← s1 + η g;              w stays: sums the gradients of batches, each times its own η
 
 Weight decay and l2 apply to weights, never to biases (training passes 0 for those).
 """
 from types import SimpleNamespace
 
-NAMES = ("sgd", "momentum", "nesterov", "rmsprop", "adam", "adamw")
-SGD, MOMENTUM, NESTEROV, RMSPROP, ADAM, ADAMW = range(len(NAMES))
-SLOTS = (0, 1, 1, 1, 2, 2)
+NAMES = ("sgd", "momentum", "nesterov", "rmsprop", "adam", "adamw", "gradient")
+SGD, MOMENTUM, NESTEROV, RMSPROP, ADAM, ADAMW, GRADIENT = range(len(NAMES))
+SLOTS = (0, 1, 1, 1, 2, 2, 1)
 
 
 def define(jit, sqrt, reciprocal_sqrt):
@@ -28,7 +29,7 @@ def define(jit, sqrt, reciprocal_sqrt):
         """(η, μ|ρ|β₁, β₂, ε, 1 - η λ, η / (1 - β₁ᵗ), 1 / √(1 - β₂ᵗ)): all that a step needs, in float64."""
         first, second, decay = hyper[0], hyper[1], 1.0
         rate, root = learning_rate, 1.0
-        if rule >= ADAM:                                       # ADAMW too
+        if rule in (ADAM, ADAMW):
             rate = learning_rate / (1.0 - first ** step)
             root = 1.0 / (1.0 - second ** step) ** 0.5
         if rule == ADAMW:
@@ -61,5 +62,9 @@ def define(jit, sqrt, reciprocal_sqrt):
         s2 = c[2] * s2 + (1.0 - c[2]) * (g * g)
         return w * c[4] - c[5] * s1 / (sqrt(s2) * c[6] + c[3]), s1, s2
 
+    @jit
+    def gradient(w, g, s1, s2, c):
+        return w, s1 + c[0] * g, s2
+
     return SimpleNamespace(step_constants=jit(step_constants), sgd=sgd, momentum=momentum, nesterov=nesterov,
-                           rmsprop=rmsprop, adam=adam)
+                           rmsprop=rmsprop, adam=adam, gradient=gradient)

@@ -53,6 +53,16 @@ def test_losses_with_targets(rng, loss, weighted):
     assert_gradient(dz, lambda: loss(z, targets, weights, np.empty_like(z)), z)
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("code", cases.POINTWISE, ids=lambda code: losses.NAMES[code])
+def test_pointwise_losses(rng, code, weighted):
+    z, dz, weights = 3 * rng.standard_normal((5, 4)), np.empty((5, 4)), random_weights(rng, 5, weighted)
+    targets = rng.poisson(1.0, (5, 4)).astype(float) if code == losses.POISSON else rng.random((5, 4))
+    parameter = cases.POINTWISE[code]
+    reference.pointwise_loss(code, parameter, z, targets, weights, dz)
+    assert_gradient(dz, lambda: reference.pointwise_loss(code, parameter, z, targets, weights, np.empty_like(z)), z)
+
+
 def test_losses_by_their_definition(rng):
     z, t, w = rng.standard_normal((6, 3)), rng.random((6, 3)), rng.random(6)
     p, s = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True), 1 / (1 + np.exp(-z))
@@ -62,6 +72,15 @@ def test_losses_by_their_definition(rng):
         reference.softmax_xent(z, labels, np.empty((0, 0)), w, dz): -np.log(p[range(6), labels]),
         reference.sigmoid_xent(z, t, w, dz): -(t * np.log(s) + (1 - t) * np.log(1 - s)).mean(axis=1),
         reference.squared_error(z, t, w, dz): ((z - t) ** 2).mean(axis=1),
+    }
+    e, counts = z - t, rng.poisson(1.0, (6, 3)).astype(float)
+    deviance = np.exp(z) - counts - counts * (z - np.log(np.maximum(counts, 1)))
+    expected |= {
+        reference.pointwise_loss(losses.HUBER, 0.7, z, t, w, dz):
+            np.where(abs(e) <= 0.7, e ** 2 / 2, 0.7 * (abs(e) - 0.35)).mean(axis=1),
+        reference.pointwise_loss(losses.ABSOLUTE_ERROR, 0.0, z, t, w, dz): abs(e).mean(axis=1),
+        reference.pointwise_loss(losses.QUANTILE, 0.9, z, t, w, dz): np.maximum(-0.9 * e, 0.1 * e).mean(axis=1),
+        reference.pointwise_loss(losses.POISSON, 0.0, z, counts, w, dz): deviance.mean(axis=1),
     }
     for loss, rows in expected.items():
         assert loss == pytest.approx(w @ rows / w.sum(), rel=1e-14)

@@ -57,6 +57,7 @@ SCALAR_ACTIVATIONS = {
     "gelu": lambda z: z * (1 + math.erf(z / math.sqrt(2))) / 2,
     "silu": lambda z: z / (1 + math.exp(-z)),
     "sign": lambda z: 1.0 if z >= 0 else -1.0,
+    "exp": math.exp,
 }
 
 

@@ -31,9 +31,11 @@ class Recipe(NamedTuple):
 
     batch: int
     loss: int
+    loss_parameter: float
     rule: int
     hyper: np.ndarray            # float64 (4,)
     l2: float
+    alpha: float                 # l2 is l2 + alpha / Σ w of the batch
     seed: int
     tasks: np.ndarray            # int64 (tasks, 2): layer, panel of in-features or -1 for the biases
 
@@ -71,12 +73,13 @@ def train_steps(thread, threads, control, net, slots, work, data, order, rates, 
             if row >= m:
                 break
             real = forward_block(net, work, data, order, row, start, m, thread, recipe.seed, step_number)
-            loss_block(net, work, data, order, row, start, real, recipe.loss, weight_sum,
+            loss_block(net, work, data, order, row, start, real, recipe.loss, recipe.loss_parameter, weight_sum,
                        totals.row_loss, totals.row_right)
             backward_block(net, work, row, real, thread)
         if not barrier(control, threads):
             return
 
+        l2 = recipe.l2 + (recipe.alpha / weight_sum if weight_sum > 0.0 else 0.0)
         constants = step_constants(recipe.rule, recipe.hyper, rates[s], step_number + 1)
         bias_constants = constants[:4] + (1.0,) + constants[5:]  # Numba has no starred tuples
         while True:
@@ -87,7 +90,7 @@ def train_steps(thread, threads, control, net, slots, work, data, order, rates, 
             if panel < 0:
                 update_biases(net, slots, work, layer, m, thread, recipe.rule, bias_constants)
             else:
-                update_panel(net, slots, work, layer, panel, m, thread, recipe.rule, recipe.l2, constants)
+                update_panel(net, slots, work, layer, panel, m, thread, recipe.rule, l2, constants)
         if thread == 0:
             for r in range(m):
                 totals.sums[0] += totals.row_loss[r]
@@ -99,7 +102,7 @@ def train_steps(thread, threads, control, net, slots, work, data, order, rates, 
 
 
 @entry
-def infer_blocks(thread, threads, control, net, work, data, order, loss, rows, block_sums, totals, out):
+def infer_blocks(thread, threads, control, net, work, data, order, loss, parameter, rows, block_sums, totals, out):
     """Inference on `rows` rows: the outputs into out (rows, outputs), or, where out is (0, 0), their losses,
     right answers and weights summed over each block of rows into block_sums (blocks, 3)."""
     mine = thread * work.block
@@ -113,7 +116,8 @@ def infer_blocks(thread, threads, control, net, work, data, order, loss, rows, b
         if out.size > 0:
             _copy_out(net, work, mine, start, real, out)
             continue
-        loss_block(net, work, data, order, mine, start, real, loss, float(rows), totals.row_loss, totals.row_right)
+        loss_block(net, work, data, order, mine, start, real, loss, parameter, float(rows),
+                   totals.row_loss, totals.row_right)
         for r in range(mine, mine + real):
             block_sums[block, 0] += totals.row_loss[r]
             block_sums[block, 1] += totals.row_right[r]

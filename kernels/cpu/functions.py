@@ -49,6 +49,11 @@ def _tanh(z):
     return tanh(z)
 
 
+@inlined
+def _exponential(z):
+    return exp(z)
+
+
 _identity = _define_loop(_same, _one, False)
 _relu = _define_loop(f.relu, relu_slope, False)
 _leaky_relu = _define_loop(f.leaky_relu, leaky_relu_slope, False)
@@ -57,6 +62,7 @@ _sigmoid = _define_loop(f.sigmoid, sigmoid_slope, False)
 _gelu = _define_loop(f.gelu, gelu_slope, True)
 _silu = _define_loop(f.silu, silu_slope, True)
 _sign = _define_loop(f.sign, _one, False)
+_exp = _define_loop(_exponential, _one, False)
 
 
 @outlined
@@ -80,6 +86,8 @@ def activate(code, z, bias, rows, columns, y, slopes):
         _silu(z, bias, rows, columns, y, slopes)
     elif code == codes.SIGN:
         _sign(z, bias, rows, columns, y, slopes)
+    elif code == codes.EXP:
+        _exp(z, bias, rows, columns, y, slopes)
     else:                                                      # identity; softmax is of whole rows, elsewhere
         _identity(z, bias, rows, columns, y, slopes)
 
@@ -136,6 +144,7 @@ _momentum = _define_update(rules.momentum, 1)
 _nesterov = _define_update(rules.nesterov, 1)
 _rmsprop = _define_update(rules.rmsprop, 1)
 _adam = _define_update(rules.adam, 2)
+_gradient = _define_update(rules.gradient, 1)
 
 
 @outlined
@@ -152,5 +161,7 @@ def apply_rule(rule, w, g, s1, s2, rows, count, step, l2, constants):
         _nesterov(w, g, s1, s2, rows, count, step, l2, constants)
     elif rule == update_rules.RMSPROP:
         _rmsprop(w, g, s1, s2, rows, count, step, l2, constants)
+    elif rule == update_rules.GRADIENT:
+        _gradient(w, g, s1, s2, rows, count, step, l2, constants)
     else:
         _adam(w, g, s1, s2, rows, count, step, l2, constants)

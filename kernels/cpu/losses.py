@@ -1,4 +1,4 @@
-"""The three losses and their gradients, a row at a time.
+"""The losses and their gradients, a row at a time.
 
 A row's element j lies (j // P) `panel` + j % P after its start: `panel` = P for a row-major row, rows · P for a
 row of a panel matrix, so the same code serves plug-in operations and training. Formulas: `kernels`.
@@ -145,7 +145,40 @@ def squared_row(z, panel, n, t, scale, dz):
 
 
 @outlined
-def loss_row(loss, z, panel, n, label, t, scale, dz):
+def pointwise_row(loss, parameter, z, panel, n, t, scale, dz):
+    """Huber, absolute, quantile and Poisson loss, averaged over outputs: dz = l'(z, t) · scale / n.
+
+    With e = z - t: Huber e²/2 or δ (|e| - δ/2), l' = e cut to -δ .. δ; absolute |e| and quantile (1 - q) e or -q e,
+    l' = the factor of e; Poisson e^z - t - t (z - log t), l' = e^z - t. Comparisons leave NaN as it is.
+    """
+    width = panel_width(z)
+    half, cut = constant(0.5, z), constant(parameter, z)
+    above, below = constant(1.0, z), constant(-1.0, z)
+    if loss == codes.QUANTILE:
+        above, below = constant(1.0 - parameter, z), constant(-parameter, z)
+    total = constant(0.0, z)
+    for j in range(n):
+        here = _offset(j, panel, width)
+        value, target = get(z, here), get(t, j)
+        e = value - target
+        if loss == codes.POISSON:
+            slope = math.exp(value) - target
+            part = slope
+            if target > 0:
+                part -= target * (value - math.log(target))
+        elif loss == codes.HUBER:
+            slope = cut if e > cut else -cut if e < -cut else e
+            part = slope * (e - half * slope)
+        else:
+            slope = above if e > 0 else below if e < 0 else e
+            part = slope * e
+        total += part
+        put(dz, here, slope * scale / n)
+    return total / n, 0.0
+
+
+@outlined
+def loss_row(loss, parameter, z, panel, n, label, t, scale, dz):
     """The row's loss and rightness, its gradient into dz. label < 0: the targets t count."""
     if loss == codes.SOFTMAX_XENT:
         if label >= 0:
@@ -154,15 +187,17 @@ def loss_row(loss, z, panel, n, label, t, scale, dz):
             value, right = softmax_target_row(z, panel, n, t, scale, dz)
     elif loss == codes.SIGMOID_XENT:
         value, right = sigmoid_row(z, panel, n, t, scale, dz)
-    else:
+    elif loss == codes.SQUARED_ERROR:
         value, right = squared_row(z, panel, n, t, scale, dz)
+    else:
+        value, right = pointwise_row(loss, parameter, z, panel, n, t, scale, dz)
     return float(value), right
 
 
 # ------------------------------------------------------------------------------- operations on plain arrays
 
 @inlined
-def _batch_loss(loss, z, labels, targets, weights, dz):
+def _batch_loss(loss, parameter, z, labels, targets, weights, dz):
     m, n = z.shape
     weight_sum = 0.0
     for i in range(m):
@@ -174,7 +209,7 @@ def _batch_loss(loss, z, labels, targets, weights, dz):
         scale = weight / weight_sum if weight_sum > 0 else 0.0
         label = labels[i] if labels.size > 0 else -1
         y, t = at(z, i * n), at(targets, i * n)
-        value, _ = loss_row(loss, y, p, n, label, t, constant(scale, y), at(dz, i * n))
+        value, _ = loss_row(loss, parameter, y, p, n, label, t, constant(scale, y), at(dz, i * n))
         total += value * scale
     return total
 
@@ -213,7 +248,7 @@ def softmax_xent(z, labels, targets, weights, dz):
                 raise ValueError("softmax_xent: labels must lie in 0 .. n - 1")
     elif targets.shape != z.shape and z.size > 0:
         raise ValueError("softmax_xent: needs labels (m,) and targets (0, 0), or labels (0,) and targets (m, n)")
-    return _batch_loss(codes.SOFTMAX_XENT, z, labels, targets, weights, dz)
+    return _batch_loss(codes.SOFTMAX_XENT, 0.0, z, labels, targets, weights, dz)
 
 
 @entry
@@ -226,7 +261,7 @@ def sigmoid_xent(z, targets, weights, dz):
     """
     if targets.shape != z.shape or dz.shape != z.shape or (weights.size > 0 and weights.shape[0] != z.shape[0]):
         raise ValueError("sigmoid_xent: needs z, targets, dz (m, n) and weights (m,) or (0,)")
-    return _batch_loss(codes.SIGMOID_XENT, z, np.empty(0, np.int64), targets, weights, dz)
+    return _batch_loss(codes.SIGMOID_XENT, 0.0, z, np.empty(0, np.int64), targets, weights, dz)
 
 
 @entry
@@ -239,4 +274,20 @@ def squared_error(z, targets, weights, dz):
     """
     if targets.shape != z.shape or dz.shape != z.shape or (weights.size > 0 and weights.shape[0] != z.shape[0]):
         raise ValueError("squared_error: needs z, targets, dz (m, n) and weights (m,) or (0,)")
-    return _batch_loss(codes.SQUARED_ERROR, z, np.empty(0, np.int64), targets, weights, dz)
+    return _batch_loss(codes.SQUARED_ERROR, 0.0, z, np.empty(0, np.int64), targets, weights, dz)
+
+
+@entry
+def pointwise_loss(loss, parameter, z, targets, weights, dz):
+    """Mean Huber, absolute, Poisson or quantile loss and its gradient: dz = l'(z, t) wᵢ / (n Σ w).
+
+    loss : a code of `kernels.losses`; parameter : float, δ of HUBER, q of QUANTILE.
+    z, targets, dz : (m, n); weights : (m,) or (0,). float32 or float64, C-contiguous; dz is written and may be z.
+    Returns the loss as float, averaged over outputs and (weighted) rows, summed in float64.
+    Raises ValueError for another code and for shapes that do not fit together. Formulas: `kernels`.
+    """
+    if loss < codes.HUBER or loss > codes.QUANTILE:
+        raise ValueError("pointwise_loss: loss must be HUBER, ABSOLUTE_ERROR, POISSON or QUANTILE of kernels.losses")
+    if targets.shape != z.shape or dz.shape != z.shape or (weights.size > 0 and weights.shape[0] != z.shape[0]):
+        raise ValueError("pointwise_loss: needs z, targets, dz (m, n) and weights (m,) or (0,)")
+    return _batch_loss(loss, parameter, z, np.empty(0, np.int64), targets, weights, dz)

@@ -249,7 +249,7 @@ def forward_block(net, work, data, order, first, start, m, thread, seed, step_nu
 
 
 @outlined
-def loss_block(net, work, data, order, first, start, real, loss, weight_sum, row_loss, row_right):
+def loss_block(net, work, data, order, first, start, real, loss, parameter, weight_sum, row_loss, row_right):
     """Losses of the block's rows, and their gradient in place of the outputs."""
     last = net.table.shape[0] - 1
     n_out, width = net.table[last, N_OUT], panel_width(at(net.w, 0))
@@ -260,8 +260,8 @@ def loss_block(net, work, data, order, first, start, real, loss, weight_sum, row
         weight = float(data.weights[row]) if data.weights.size > 0 else 1.0
         y = at(work.h, net.table[last, Y] + r * width)
         scale = weight / weight_sum if weight_sum > 0.0 else 0.0
-        value, right = loss_row(loss, y, capacity * width, n_out, label, at(data.targets, row * data.targets.shape[1]),
-                                constant(scale, y), y)
+        value, right = loss_row(loss, parameter, y, capacity * width, n_out, label,
+                                at(data.targets, row * data.targets.shape[1]), constant(scale, y), y)
         row_loss[r] = value * weight
         row_right[r] = right
 

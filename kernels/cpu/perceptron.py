@@ -1,6 +1,6 @@
 """The perceptron's two passes over the data (Rosenblatt 1958). Reference twins: `kernels.reference.perceptron`."""
 from .jit import entry, inlined
-from .simd import at, constant, fma, get, lanes, load_first, put, store_first, sum_lanes
+from .simd import absolute, at, broadcast, constant, fma, get, lanes, load_first, put, store_first, sum_lanes
 
 
 @inlined
@@ -64,3 +64,83 @@ def perceptron_batch(x, y, theta, bias, delta):
         _add(d, constant(1.0, d) / m, k, p)
         put(at(bias, 0), 0, b + get(d, k) / m)
     return mistakes
+
+
+@inlined
+def _norms(theta, k):
+    """½ Σ θ² and Σ |θ|."""
+    squares, sizes = broadcast(0.0, theta), broadcast(0.0, theta)
+    for j in range(0, k, lanes(theta)):
+        value = load_first(theta, j, k - j)
+        squares = fma(value, value, squares)
+        sizes = sizes + absolute(value)
+    return 0.5 * float(sum_lanes(squares)), float(sum_lanes(sizes))
+
+
+@inlined
+def _shrink(theta, factor, k):
+    for j in range(0, k, lanes(theta)):
+        store_first(theta, j, load_first(theta, j, k - j) * factor, k - j)
+
+
+@inlined
+def _cut(theta, x, k, limit, shrunk):
+    """Each weight whose x is not 0 moves to zero by as much of `limit` as it has not moved yet."""
+    for j in range(k):
+        before, done = get(theta, j), get(shrunk, j)
+        if get(x, j) == 0:
+            continue
+        after = before
+        if before > 0:
+            after = max(constant(0.0, theta), before - (limit + done))
+        elif before < 0:
+            after = min(constant(0.0, theta), before + (limit - done))
+        put(theta, j, after)
+        put(shrunk, j, done + (after - before))
+
+
+@entry
+def perceptron_epoch(x, rows, labels, weights, positive, negative, l2, l1, intercept, steps, active, theta, bias,
+                     shrunk, totals):
+    """K perceptrons, one against the rest each, through the rows `rows` in order; every row is read once for all.
+
+    x : (any, k), C-order; rows : int64 (m,); labels : int64 (any,) class indices; weights : (any,) or (0,) for ones;
+    positive, negative : float64 (K,) how far a mistake moves unit c on a row of class c, and on any other;
+    l2 : every step θ ← (1 - l2) θ; l1 : every step each θⱼ with xⱼ ≠ 0 may be moved by a further l1 towards 0
+    (cumulative penalty, Tsuruoka, Tsujii & Ananiadou 2009, section 3.2); intercept : factor of the bias' moves;
+    steps : steps done before, for l1; active : bool (K,); theta : (K, k), bias : (K,), changed; shrunk : (K, k) what
+    l1 has taken so far, or (0, 0) if l1 is 0; totals : float64 (K, 3), to which Σ max(0, -yz), Σ ½ ‖θ‖² and Σ ‖θ‖₁
+    are added (the last two only with l1 or l2). Raises ValueError for shapes that do not fit together.
+    """
+    units, k = theta.shape
+    if x.shape[1] != k or labels.shape[0] != x.shape[0] or positive.shape[0] != units or negative.shape[0] != units:
+        raise ValueError("perceptron_epoch: needs x (any, k), labels (any,), theta (K, k), positive, negative (K,)")
+    if bias.shape[0] != units or active.shape[0] != units or totals.shape[0] != units or totals.shape[1] != 3:
+        raise ValueError("perceptron_epoch: needs bias (K,), active (K,), totals (K, 3)")
+    if (weights.size > 0 and weights.shape[0] != x.shape[0]) or (l1 != 0 and shrunk.shape != theta.shape):
+        raise ValueError("perceptron_epoch: needs weights (any,) or (0,), and shrunk (K, k) for l1")
+    penalised, kept = l2 != 0 or l1 != 0, constant(max(0.0, 1.0 - l2), at(theta, 0))
+    for i in range(rows.shape[0]):
+        row = rows[i]
+        if row < 0 or row >= x.shape[0]:
+            raise ValueError("perceptron_epoch: rows must lie in 0 .. len(x) - 1")
+        here, weight = at(x, row * k), weights[row] if weights.size > 0 else 1.0
+        for c in range(units):
+            if not active[c]:
+                continue
+            p = at(theta, c * k)
+            if penalised:
+                square, size = _norms(p, k)
+                totals[c, 1] += square
+                totals[c, 2] += size
+            sign, pull = (1.0, positive[c]) if labels[row] == c else (-1.0, negative[c])
+            margin = sign * _score(here, p, k, bias[c])
+            if l2 != 0:
+                _shrink(p, kept, k)
+            if not margin > 0:                                 # NaN is a mistake, and is seen
+                totals[c, 0] -= margin
+                move = sign * pull * weight
+                _add(here, constant(move, p), k, p)
+                bias[c] += intercept * move
+            if l1 != 0:
+                _cut(p, here, k, constant((steps + i + 1) * l1, p), at(shrunk, c * k))

@@ -76,13 +76,14 @@ def make_inference(sizes, activations, dtype, threads):
     return table, make_work(sizes, need, threads * BLOCK, BLOCK, False, threads, dtype, False), totals
 
 
-def prepare(parameters, sizes, activations, *, dropout, loss, rule, hyper, l2, batch_size, scale, seed, n_threads):
+def prepare(parameters, sizes, activations, *, dropout, loss, rule, hyper, l2, batch_size, scale, seed, n_threads,
+            alpha=0.0, loss_parameter=0.0):
     """A `State` with its own copy of the weights. Arguments: `kernels`."""
     sizes = tuple(int(s) for s in sizes)
     width = python_panel_width(parameters.dtype)
     tasks = [(layer, panel) for layer, n_in in enumerate(sizes[:-1]) for panel in (*range(-(-n_in // width)), -1)]
-    recipe = Recipe(int(batch_size), int(loss), int(rule), np.asarray(hyper, np.float64), float(l2), int(seed),
-                    np.array(tasks, np.int64))
+    recipe = Recipe(int(batch_size), int(loss), float(loss_parameter), int(rule), np.asarray(hyper, np.float64),
+                    float(l2), float(alpha), int(seed), np.array(tasks, np.int64))
     return State(parameters, sizes, tuple(activations), dropout, recipe, float(scale), n_threads)
 
 
@@ -141,8 +142,8 @@ def evaluate(state, x, labels, targets, weights):
     data = make_data(x, state.scale, labels, targets, weights, state.dtype)
     table, work, totals = state.inference
     block_sums = np.zeros((-(-len(x) // BLOCK), 3))
-    state.team.run(infer_blocks, state.net._replace(table=table), work, data, NO_ROWS, state.recipe.loss, len(x),
-                   block_sums, totals, np.empty((0, 0), state.dtype))
+    state.team.run(infer_blocks, state.net._replace(table=table), work, data, NO_ROWS, state.recipe.loss,
+                   state.recipe.loss_parameter, len(x), block_sums, totals, np.empty((0, 0), state.dtype))
     return tuple(block_sums.sum(axis=0).tolist())
 
 
@@ -162,7 +163,7 @@ def forward(parameters, sizes, activations, x, scale, n_threads, out):
     to_panels(as_input(parameters, dtype), table, net.w, net.wt, net.b)
     data = make_data(x, float(scale), NO_ROWS, np.empty((0, 0), dtype), nothing, dtype)
     with Team(threads) as team:
-        team.run(infer_blocks, net, work, data, NO_ROWS, 0, len(x), np.empty((0, 3)), totals, out)
+        team.run(infer_blocks, net, work, data, NO_ROWS, 0, 0.0, len(x), np.empty((0, 3)), totals, out)
 
 
 # ------------------------------------------------------------------------------- weights and slots, in and out
@@ -170,6 +171,11 @@ def forward(parameters, sizes, activations, x, scale, n_threads, out):
 def read_parameters(state, parameters):
     """Copies the weights out into the flat layout."""
     from_panels(parameters, state.net.table, state.net.w, state.net.b)
+
+
+def write_parameters(state, parameters):
+    """Puts other weights in."""
+    to_panels(as_input(parameters, state.dtype), state.net.table, state.net.w, state.net.wt, state.net.b)
 
 
 def read_optimizer(state, s1, s2):

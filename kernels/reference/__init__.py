@@ -6,14 +6,23 @@ mislead it; all arithmetic is in the operands' dtype, except sums of losses, whi
 """
 from .dense import dense_backward, dense_forward
 from .inference import forward, gather
-from .losses import sigmoid_xent, softmax_xent, squared_error
-from .perceptron import perceptron_batch, perceptron_online
+from .losses import pointwise_loss, sigmoid_xent, softmax_xent, squared_error
+from .perceptron import perceptron_batch, perceptron_epoch, perceptron_online
 from .philox import dropout, philox
-from .training import evaluate, prepare, read_optimizer, read_parameters, train_epoch, write_optimizer
+from .training import (
+    evaluate,
+    prepare,
+    read_optimizer,
+    read_parameters,
+    train_epoch,
+    write_optimizer,
+    write_parameters,
+)
 from .update import update
 
 __all__ = [
     "dense_backward", "dense_forward", "dropout", "evaluate", "forward", "gather", "perceptron_batch",
-    "perceptron_online", "philox", "prepare", "read_optimizer", "read_parameters", "sigmoid_xent", "softmax_xent",
-    "squared_error", "train_epoch", "update", "write_optimizer",
+    "perceptron_epoch", "perceptron_online", "philox", "pointwise_loss", "prepare", "read_optimizer",
+    "read_parameters", "sigmoid_xent", "softmax_xent", "squared_error", "train_epoch", "update", "write_optimizer",
+    "write_parameters",
 ]

@@ -9,6 +9,7 @@
     silu        f = z σ(z)                    f' = σ(z) (1 + z (1 - σ(z)))
     sign        f = 1 if z >= 0 else -1       (inference only)
     softmax     f = e^zⱼ / Σ e^z              (of each row, inference only)
+    exp         f = e^z                       (inference only)
 
 Φ and φ are the standard normal distribution and its density: Φ(z) = (1 + erf(z / √2)) / 2.
 """
@@ -16,7 +17,7 @@ import math
 
 import numpy as np
 
-from .codes import GELU, IDENTITY, LEAKY_RELU, RELU, SIGMOID, SIGN, SILU, SOFTMAX, TANH
+from .codes import EXP, GELU, IDENTITY, LEAKY_RELU, RELU, SIGMOID, SIGN, SILU, SOFTMAX, TANH
 
 LEAKY_SLOPE = 0.01
 NEEDS_Z = (GELU, SILU)  # not monotonic: the output does not tell the slope
@@ -43,6 +44,8 @@ def activate(code, z, y):
         np.copyto(y, np.where(z >= 0, 1, -1))
     elif code == SOFTMAX:
         softmax(z, y)
+    elif code == EXP:
+        np.exp(z, out=y)
     else:
         raise ValueError(f"activation code {code} is unknown")
 

@@ -6,7 +6,7 @@ The rows are summed in float64; all else has the operands' dtype.
 import numpy as np
 
 from .activations import sigmoid
-from .codes import SIGMOID_XENT, SOFTMAX_XENT, SQUARED_ERROR
+from .codes import ABSOLUTE_ERROR, HUBER, POISSON, QUANTILE, SIGMOID_XENT, SOFTMAX_XENT, SQUARED_ERROR
 
 
 def softmax_xent(z, labels, targets, weights, dz):
@@ -65,14 +65,47 @@ def squared_error(z, targets, weights, dz):
     return float(weights @ losses) / total
 
 
-def loss_and_gradient(loss, z, labels, targets, weights, dz):
+def pointwise_loss(loss, parameter, z, targets, weights, dz):
+    """lᵢ = 1/n Σⱼ l(zᵢⱼ, tᵢⱼ), and with e = z - t:
+
+    HUBER            l = e²/2 where |e| ≤ δ, else δ (|e| - δ/2)     l' = e cut to -δ .. δ            (Huber 1964)
+    ABSOLUTE_ERROR   l = |e|                                        l' = sign e
+    QUANTILE         l = (1 - q) e where e > 0, else -q e           l' = 1 - q or -q   (Koenker & Bassett 1978)
+    POISSON          l = e^z - t - t (z - log t)                    l' = e^z - t
+
+    z of POISSON is the logarithm of the mean count, and l half the deviance, with 0 log 0 = 0. `parameter` is δ or q.
+    """
+    weights, total = row_weights(weights, len(z))
+    if total == 0:
+        dz.fill(0)
+        return 0.0
+    e, parameter = z - targets, float(parameter)
+    if loss == HUBER:
+        slope = np.clip(e, -parameter, parameter)
+        parts = slope * (e - 0.5 * slope)
+    elif loss == ABSOLUTE_ERROR:
+        slope, parts = np.sign(e), np.abs(e)
+    elif loss == QUANTILE:
+        slope = np.where(e > 0, 1 - parameter, -parameter * np.sign(np.abs(e))).astype(z.dtype)
+        parts = slope * e
+    elif loss == POISSON:
+        slope = np.exp(z) - targets
+        log_targets = np.log(targets, out=np.zeros_like(targets), where=targets > 0)
+        parts = slope - targets * (z - log_targets)
+    else:
+        raise ValueError(f"loss code {loss} is not pointwise")
+    np.multiply(slope, (weights / (z.shape[1] * total)).astype(dz.dtype)[:, None], out=dz)
+    return float(weights @ np.mean(parts, axis=1)) / total
+
+
+def loss_and_gradient(loss, parameter, z, labels, targets, weights, dz):
     if loss == SOFTMAX_XENT:
         return softmax_xent(z, labels, targets, weights, dz)
     if loss == SIGMOID_XENT:
         return sigmoid_xent(z, targets, weights, dz)
     if loss == SQUARED_ERROR:
         return squared_error(z, targets, weights, dz)
-    raise ValueError(f"loss code {loss} is unknown")
+    return pointwise_loss(loss, parameter, z, targets, weights, dz)
 
 
 def correct_rows(loss, z, labels, targets):

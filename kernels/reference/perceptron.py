@@ -23,3 +23,34 @@ def perceptron_batch(x, y, theta, bias, delta):
         theta += delta[:-1] / len(x)
         bias += delta[-1] / len(x)
     return int(np.count_nonzero(mistakes))
+
+
+def perceptron_epoch(x, rows, labels, weights, positive, negative, l2, l1, intercept, steps, active, theta, bias,
+                     shrunk, totals):
+    """K perceptrons, one against the rest each, through `rows` in order; those not `active` stay as they are."""
+    learning = np.flatnonzero(active)
+    for step, row in enumerate(rows, steps + 1):
+        theta_norms = (theta[learning].astype(np.float64) ** 2).sum(axis=1) if l2 or l1 else 0
+        theta_sums = np.abs(theta[learning].astype(np.float64)).sum(axis=1) if l2 or l1 else 0
+        signs = np.where(labels[row] == learning, 1, -1)
+        margins = signs * (theta[learning].astype(np.float64) @ x[row].astype(np.float64) + bias[learning])
+        mistakes = margins <= 0
+        totals[learning, 0] += np.where(mistakes, -margins, 0)
+        totals[learning, 1] += 0.5 * theta_norms
+        totals[learning, 2] += theta_sums
+        weight = weights[row] if weights.size else 1.0
+        moves = np.where(mistakes, signs * weight * np.where(signs > 0, positive[learning], negative[learning]), 0)
+        theta[learning] = theta[learning] * max(0.0, 1.0 - l2) + moves[:, None] * x[row]
+        bias[learning] += intercept * moves
+        if l1:
+            cut(theta, learning, x[row] != 0, step * l1, shrunk)
+
+
+def cut(theta, learning, columns, limit, shrunk):
+    """Each weight moves to zero by as much of `limit` as it has not moved yet (Tsuruoka, Tsujii & Ananiadou 2009)."""
+    for k in learning:
+        before = theta[k, columns]
+        q = shrunk[k, columns]
+        after = np.where(before > 0, np.maximum(0, before - (limit + q)), np.minimum(0, before + (limit - q)))
+        theta[k, columns] = after
+        shrunk[k, columns] += theta[k, columns] - before

@@ -4,7 +4,7 @@ For each batch of rows, x of shape (m, s₀):
     forward    h₀ = x;  zₗ = hₗ₋₁ Wₗ + bₗ;  yₗ = fₗ(zₗ);  hₗ = dropout(yₗ)
     loss       of the output y_L, with its gradient dy_L
     backward   dzₗ = dyₗ ⊙ f'ₗ;  dWₗ = hₗ₋₁ᵀ dzₗ;  dbₗ = Σ_rows dzₗ;  dhₗ₋₁ = dzₗ Wₗᵀ;  dyₗ₋₁ = dropout(dhₗ₋₁)
-    update     dWₗ ← dWₗ + l2 Wₗ, then one optimizer step on every Wₗ and bₗ
+    update     dWₗ ← dWₗ + (l2 + alpha / Σ w) Wₗ, then one optimizer step on every Wₗ and bₗ
 In code l counts from 0, so layers[l] reads h[l] and writes z[l], y[l] and h[l + 1].
 """
 import signal
@@ -24,7 +24,8 @@ from .philox import drop, kept
 from .update import SLOTS, update
 
 
-def prepare(parameters, sizes, activations, *, dropout, loss, rule, hyper, l2, batch_size, scale, seed, n_threads):
+def prepare(parameters, sizes, activations, *, dropout, loss, rule, hyper, l2, batch_size, scale, seed, n_threads,
+            alpha=0.0, loss_parameter=0.0):
     """Every buffer that training needs, allocated once. BLAS chooses its own threads: n_threads is not used."""
     dtype = parameters.dtype
 
@@ -41,7 +42,8 @@ def prepare(parameters, sizes, activations, *, dropout, loss, rule, hyper, l2, b
     hyper = np.asarray(hyper, dtype=np.float64)
     return SimpleNamespace(
         step=0, sizes=tuple(sizes), activations=tuple(activations), dropout=tuple(dropout), loss=loss, rule=rule,
-        hyper_weights=hyper, hyper_biases=np.append(hyper[:3], 0.0), l2=float(l2),
+        hyper_weights=hyper, hyper_biases=np.append(hyper[:3], 0.0), l2=float(l2), alpha=float(alpha),
+        loss_parameter=float(loss_parameter),
         batch_size=batch_size, scale=scale, seed=seed,
         parameters=parameters, gradients=gradients, s1=s1, s2=s2,
         layers=layer_views(parameters, sizes), layer_gradients=layer_views(gradients, sizes),
@@ -74,7 +76,7 @@ def train_step(state, x, rows, labels, targets, weights, learning_rate):
             masks[l] = kept(y[l].shape, rate, state.seed, state.step, l)
             drop(y[l], masks[l], rate, h[l + 1])
 
-    loss = loss_and_gradient(state.loss, y[-1], labels, targets, weights, dy[-1])
+    loss = loss_and_gradient(state.loss, state.loss_parameter, y[-1], labels, targets, weights, dy[-1])
 
     for l in reversed(range(n_layers)):
         if state.dropout[l]:
@@ -83,18 +85,19 @@ def train_step(state, x, rows, labels, targets, weights, learning_rate):
         dx = dy[l - 1] if l > 0 else state.no_dx
         dense_backward(h[l], w, z[l], dy[l], state.activations[l], dy[l], dx, dw, db)
 
-    optimizer_step(state, learning_rate)
     weight_sum = sum_of_weights(weights, m)
+    l2 = state.l2 + (state.alpha / weight_sum if weight_sum else 0.0)
+    optimizer_step(state, learning_rate, l2)
     return loss * weight_sum, correct_rows(state.loss, y[-1], labels, targets), weight_sum
 
 
-def optimizer_step(state, learning_rate):
+def optimizer_step(state, learning_rate, l2):
     """Weights and biases apart: l2 and weight decay are not for biases."""
     state.step += 1
     arrays = state.parameters, state.gradients, state.s1, state.s2
     for weights, biases in layer_spans(state.sizes):
-        if state.l2:
-            state.gradients[weights] += state.l2 * state.parameters[weights]
+        if l2:
+            state.gradients[weights] += l2 * state.parameters[weights]
         for span, hyper in ((weights, state.hyper_weights), (biases, state.hyper_biases)):
             update(state.rule, hyper, learning_rate, state.step, *(array[span] for array in arrays))
 
@@ -125,7 +128,7 @@ def evaluate(state, x, labels, targets, weights):
         forward(state.parameters, state.sizes, state.activations, block, state.scale, None, y)
         correct = correct_rows(state.loss, y, block_labels, block_targets)
         weight_sum = sum_of_weights(block_weights, len(block))
-        loss = loss_and_gradient(state.loss, y, block_labels, block_targets, block_weights, y)
+        loss = loss_and_gradient(state.loss, state.loss_parameter, y, block_labels, block_targets, block_weights, y)
         totals += loss * weight_sum, correct, weight_sum
     return tuple(totals.tolist())
 
@@ -137,6 +140,10 @@ def answers(rows, labels, targets, weights):
 
 def read_parameters(state, parameters):
     np.copyto(parameters, state.parameters)
+
+
+def write_parameters(state, parameters):
+    np.copyto(state.parameters, parameters)
 
 
 def read_optimizer(state, s1, s2):
