@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .environment import info
     from .files import load
     from .history import History
+    from .losses import Huber, Quantile
     from .model import MLP
     from .optimizers import SGD, Adam, AdamW, Momentum, RMSprop
     from .perceptron import train_perceptron
@@ -37,10 +38,12 @@ if TYPE_CHECKING:
     __version__: str
 
 _HOME = {"train": "training", "DivergedError": "training", "MLP": "model", "load": "files", "History": "history",
-         "EarlyStopping": "early_stopping", "SGD": "optimizers", "Momentum": "optimizers", "RMSprop": "optimizers",
+         "EarlyStopping": "early_stopping", "Huber": "losses", "Quantile": "losses",
+         "SGD": "optimizers", "Momentum": "optimizers", "RMSprop": "optimizers",
          "Adam": "optimizers", "AdamW": "optimizers", "train_perceptron": "perceptron", "info": "environment"}
 _MODULES = ("datasets", "kernels", "schedules")
-__all__ = ["MLP", "SGD", "Adam", "AdamW", "DivergedError", "EarlyStopping", "History", "Momentum", "RMSprop",
+__all__ = ["MLP", "SGD", "Adam", "AdamW", "DivergedError", "EarlyStopping", "History", "Huber", "Momentum", "Quantile",
+           "RMSprop",
            "__version__", "datasets", "info", "kernels", "load", "schedules", "train", "train_perceptron"]
 
 

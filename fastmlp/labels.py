@@ -12,10 +12,11 @@ import numpy as np
 from . import checks
 from .arrays import as_array, is_frame, to_float
 from .kernels import losses
+from .losses import NUMBERS, loss_of
 
 log = logging.getLogger("fastmlp")
 NO_LABELS = np.empty(0, np.int64)
-_SOFTMAX, _SIGMOID, _SQUARED = losses.NAMES
+_SOFTMAX, _SIGMOID, _SQUARED = losses.NAMES[:3]
 _OTHER_LOSS = {_SOFTMAX: "classes", _SIGMOID: "two classes or several yes-or-no targets", _SQUARED: "numbers"}
 
 
@@ -24,6 +25,7 @@ class Task:
     """The loss and what the net's outputs stand for.
 
     loss : one of `losses.NAMES`; None for units that cannot be trained
+    loss_parameter : δ of the Huber loss, q of the quantile loss, else 0
     outputs : number of output units
     classes : (K,) the labels in sorted order, in their own type; None for multilabel and for numbers
     flat : whether y was one-dimensional numbers, so that predictions are too
@@ -33,36 +35,37 @@ class Task:
     outputs: int
     classes: np.ndarray | None = None
     flat: bool = False
+    loss_parameter: float = 0.0
 
     @property
     def kind(self):
         """"classes", "multilabel" or "numbers"."""
-        if self.loss in (_SQUARED, None):
+        if self.loss in (*NUMBERS, None):
             return "numbers"
         return "multilabel" if self.classes is None else "classes"
 
 
 def task_of(y, loss, name="y"):
-    """The task that `y` and `loss` (one of `losses.NAMES` or "auto") describe.
+    """The task that `y` and `loss` (one of `losses.NAMES`, "auto" or an instance) describe.
 
     "auto": strings, integers and booleans of one dimension are class labels (one sigmoid unit for two classes, a
     softmax unit each for more); several columns of 0 and 1 are one-hot rows if every row has exactly one 1
     (softmax), else integers and booleans are multilabel (a sigmoid unit each); all other numbers are values to
     predict (squared error).
     """
-    loss = checks.choice("loss", loss, ("auto", *losses.NAMES))
+    loss, parameter = loss_of(loss)
     array = target_array(y, name)
     numeric = array.dtype.kind in "biuf"
     if array.ndim == 2 and array.shape[1] > 1:
         if loss == "auto":
             loss = _columns_loss(array, name)
         classes = np.arange(array.shape[1]) if loss == _SOFTMAX else None
-        return Task(loss, array.shape[1], classes)
-    if loss == _SQUARED or (loss == "auto" and array.dtype.kind == "f"):
+        return Task(loss, array.shape[1], classes, loss_parameter=parameter)
+    if loss in NUMBERS or (loss == "auto" and array.dtype.kind == "f"):
         if not numeric:
-            raise ValueError(f"{name} holds labels ({array.dtype}), which loss={_SQUARED!r} cannot predict; "
+            raise ValueError(f"{name} holds labels ({array.dtype}), which loss={loss!r} cannot predict; "
                              "use loss='auto'")
-        return Task(_SQUARED, 1, flat=array.ndim == 1)
+        return Task(_SQUARED if loss == "auto" else loss, 1, flat=array.ndim == 1, loss_parameter=parameter)
 
     values = array.reshape(-1)
     if loss == _SIGMOID and _are_probabilities(values):
@@ -105,7 +108,9 @@ def encode(y, task, dtype, name="y"):
     if array.dtype.kind not in "biuf":
         raise ValueError(f"{name} must hold numbers for loss={task.loss!r}, got dtype {array.dtype}")
     targets = to_float(array, name, dtype)
-    if task.loss != _SQUARED and (targets.min() < 0 or targets.max() > 1):
+    if task.loss == "poisson" and targets.min() < 0:
+        raise ValueError(f"{name} must hold counts, none below 0, for loss='poisson', got {targets.min():.4g}")
+    if task.kind != "numbers" and (targets.min() < 0 or targets.max() > 1):
         raise ValueError(f"{name} must hold 0, 1 or probabilities between them for loss={task.loss!r}, "
                          f"got {targets.min():.4g} to {targets.max():.4g}")
     if task.loss == _SOFTMAX:

@@ -12,11 +12,14 @@ from .arrays import to_float
 from .data import read_features, read_rows
 from .history import History
 from .kernels import activations as act
+from .kernels import losses
 from .labels import Task
+from .losses import NUMBERS
 
-OUTPUT_OF_LOSS = {"softmax_cross_entropy": "softmax", "sigmoid_cross_entropy": "sigmoid", "squared_error": "identity"}
+OUTPUT_OF_LOSS = {**dict.fromkeys(NUMBERS, "identity"), "poisson": "exp", "softmax_cross_entropy": "softmax",
+                  "sigmoid_cross_entropy": "sigmoid"}
 _LOSS_OF_OUTPUT = {**dict.fromkeys(act.TRAINABLE, "squared_error"), "softmax": "softmax_cross_entropy",
-                   "sigmoid": "sigmoid_cross_entropy"}
+                   "sigmoid": "sigmoid_cross_entropy", "exp": "poisson"}
 
 
 class MLP:
@@ -190,11 +193,13 @@ class MLP:
             raise ValueError(f"evaluate: a net with output {self.output!r} has no loss; compare predict(X) with y")
         x, _ = read_features(X, "X", self.dtype, net=self)
         rows = read_rows(x, y, sample_weight, self.task, self.dtype)
-        numbers = self.task.kind == "numbers"
-        z = self._outputs(rows.x, self.output if numbers else "identity")
+        z = self._outputs(rows.x, self.trained_output)
         kernels = device.kernels(self.device)
-        if numbers:
+        if self.loss == "squared_error":
             return {"loss": float(kernels.squared_error(z, rows.targets, rows.weights, np.empty_like(z)))}
+        if self.task.kind == "numbers":
+            return {"loss": float(kernels.pointwise_loss(losses.NAMES.index(self.loss), self.task.loss_parameter, z,
+                                                         rows.targets, rows.weights, np.empty_like(z)))}
         if self.output == "softmax":
             loss = kernels.softmax_xent(z, rows.labels, rows.targets, rows.weights, np.empty_like(z))
             right = z.argmax(axis=1) == rows.answers()
@@ -202,6 +207,11 @@ class MLP:
             loss = kernels.sigmoid_xent(z, rows.targets, rows.weights, np.empty_like(z))
             right = (z > 0) == (rows.targets > 0.5)
         return {"loss": float(loss), "accuracy": float(right.mean())}
+
+    @property
+    def trained_output(self):
+        """What the last layer computes before the loss: the cross-entropies and Poisson hold their own link."""
+        return "identity" if self.loss == "poisson" or self.task.kind != "numbers" else self.output
 
     def activation_codes(self, output=None):
         """The kernels' codes of every layer's activation, the last layer's being `output` if given."""

@@ -147,9 +147,10 @@ def fit(data, train_rows, options, validation_data=None, model=None):
 
     # Every buffer of training, allocated once; the state works on its own copy of the weights.
     state = kernels.prepare(
-        model.parameters, model.sizes, model.activation_codes("identity" if task.kind != "numbers" else model.output),
+        model.parameters, model.sizes, model.activation_codes(model.trained_output),
         dropout=(*model.dropout, 0.0), loss=losses.NAMES.index(task.loss), rule=optimizer.rule, hyper=optimizer.hyper,
-        l2=options.l2, batch_size=batch_size, scale=model.scale, seed=dropout_seed, n_threads=n_threads)
+        l2=options.l2, batch_size=batch_size, scale=model.scale, seed=dropout_seed, n_threads=n_threads,
+        loss_parameter=task.loss_parameter)
     _take_up_optimizer(kernels, state, model, optimizer)
     model.seed, model.device, model.n_threads = options.seed, options.device, n_threads
 
