@@ -26,6 +26,7 @@ if importlib.util.find_spec("fastmlp.kernels") is None and _sibling.is_file():
 if TYPE_CHECKING:
     from . import datasets, kernels, schedules
     from .early_stopping import EarlyStopping
+    from .ensembles import Ensemble, ensemble
     from .environment import info
     from .files import load
     from .history import History
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from .model import MLP
     from .optimizers import SGD, Adam, AdamW, Momentum, RMSprop
     from .perceptron import train_perceptron
+    from .selection import CrossValidation, cross_validate
     from .training import DivergedError, train
 
     __version__: str
@@ -40,11 +42,13 @@ if TYPE_CHECKING:
 _HOME = {"train": "training", "DivergedError": "training", "MLP": "model", "load": "files", "History": "history",
          "EarlyStopping": "early_stopping", "Huber": "losses", "Quantile": "losses",
          "SGD": "optimizers", "Momentum": "optimizers", "RMSprop": "optimizers",
-         "Adam": "optimizers", "AdamW": "optimizers", "train_perceptron": "perceptron", "info": "environment"}
+         "Adam": "optimizers", "AdamW": "optimizers", "train_perceptron": "perceptron", "info": "environment",
+         "cross_validate": "selection", "CrossValidation": "selection", "ensemble": "ensembles",
+         "Ensemble": "ensembles"}
 _MODULES = ("datasets", "kernels", "schedules")
-__all__ = ["MLP", "SGD", "Adam", "AdamW", "DivergedError", "EarlyStopping", "History", "Huber", "Momentum", "Quantile",
-           "RMSprop",
-           "__version__", "datasets", "info", "kernels", "load", "schedules", "train", "train_perceptron"]
+__all__ = ["MLP", "SGD", "Adam", "AdamW", "CrossValidation", "DivergedError", "EarlyStopping", "Ensemble", "History",
+           "Huber", "Momentum", "Quantile", "RMSprop", "__version__", "cross_validate", "datasets", "ensemble", "info",
+           "kernels", "load", "schedules", "train", "train_perceptron"]
 
 
 def __getattr__(name):

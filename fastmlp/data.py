@@ -156,6 +156,26 @@ def split(n, fraction, answers, rng):
     return order[~chosen], order[chosen]
 
 
+def folds(n, k, answers, rng):
+    """Shuffle n rows and deal them to k folds: (n,) int64, the fold of each row, from 0.
+
+    The sizes differ by one row at most, and with `answers` (n,), class indices, so do those of every class.
+    """
+    if k > n:
+        raise ValueError(f"k={k} folds need at least as many rows, got {n}")
+    order = rng.permutation(n)
+    if answers is not None:
+        order = order[np.argsort(answers[order], kind="stable")]
+        rarest = np.bincount(answers)
+        rarest = rarest[rarest > 0].min()
+        if rarest < k:
+            warnings.warn(f"the rarest class of y has {rarest} rows, fewer than the k={k} folds: some are judged "
+                          "without it", stacklevel=3)
+    fold = np.empty(n, np.int64)
+    fold[order] = np.arange(n) % k
+    return fold
+
+
 def validation_pair(validation_data):
     """(Xv, yv, weights or None) from what people pass as validation_data."""
     if is_frame(validation_data) or isinstance(validation_data, np.ndarray | str | dict):

@@ -192,8 +192,14 @@ class MLP:
         if self.loss is None:
             raise ValueError(f"evaluate: a net with output {self.output!r} has no loss; compare predict(X) with y")
         x, _ = read_features(X, "X", self.dtype, net=self)
-        rows = read_rows(x, y, sample_weight, self.task, self.dtype)
-        z = self._outputs(rows.x, self.trained_output)
+        return self.evaluate_rows(read_rows(x, y, sample_weight, self.task, self.dtype))
+
+    def evaluate_rows(self, rows):
+        """As `evaluate`, of rows that are checked already (`data.Rows`)."""
+        return self.score_outputs(self._outputs(rows.x, self.trained_output), rows)
+
+    def score_outputs(self, z, rows):
+        """Loss and accuracy of outputs z (n, outputs) under `trained_output`, for checked rows."""
         kernels = device.kernels(self.device)
         if self.loss == "squared_error":
             return {"loss": float(kernels.squared_error(z, rows.targets, rows.weights, np.empty_like(z)))}

@@ -1,4 +1,6 @@
 """What training shows while it runs: nothing, a bar, or the lecture's two lines per epoch."""
+from contextlib import nullcontext
+
 SHOWN = ("loss", "accuracy", "val_loss", "val_accuracy")
 
 
@@ -50,8 +52,18 @@ class Bar(Silent):
 
 def reporter(verbose, epochs, steps, done=0):
     """The context manager that shows training at the level `verbose`, `done` of whose epochs are behind it."""
-    if verbose is True:
-        verbose = 1
+    return (Silent, Bar, Lines)[_level(verbose)](epochs, steps, done)
+
+
+def count_bar(verbose, total, description):
+    """A tqdm bar over `total` trainings, to be entered; entered, it is None where `verbose` is 0."""
+    if not _level(verbose):
+        return nullcontext()
+    from tqdm.auto import tqdm
+    return tqdm(total=total, desc=description, unit="net")
+
+
+def _level(verbose):
     if verbose not in (0, 1, 2):
         raise ValueError(f"verbose must be 0 (silent), 1 (a bar) or 2 (a line per epoch), got {verbose!r}")
-    return (Silent, Bar, Lines)[verbose](epochs, steps, done)
+    return int(verbose)

@@ -4,6 +4,7 @@ A batch's way: what people pass is checked once (`options`, `data`, `labels`, `c
 package allocates every buffer (`prepare`) and runs whole epochs (`train_epoch`); this page shuffles, validates, records
 and decides when to stop. The mathematics of an epoch stands in `kernels.reference.training`.
 """
+import inspect
 import logging
 import math
 from time import perf_counter
@@ -112,6 +113,11 @@ def train(X, y, *, hidden=(100,), activation="relu", dropout=0.0, loss="auto", i
     log.info("device: %s (%s)", *devices.choose(device))
     data = read_data(X, y, sample_weight, options.loss, options.net.dtype, model)
     return fit(data, np.arange(len(data.rows)), options, validation_data, model)
+
+
+# What each option of `train` is where it is not given.
+OPTION_DEFAULTS = {name: parameter.default for name, parameter in inspect.signature(train).parameters.items()
+                   if name not in DATA}
 
 
 def fit(data, train_rows, options, validation_data=None, model=None):

@@ -14,7 +14,7 @@ LAYERS = (
     ("fastmlp.device",),
     (),
     ("fastmlp.training",),
-    ("fastmlp.estimators", "fastmlp.selection", "fastmlp.environment"),
+    ("fastmlp.estimators", "fastmlp.selection", "fastmlp.ensembles", "fastmlp.environment"),
     ("fastmlp.cli",),
     ("tests", "bench", "conftest"),
 )

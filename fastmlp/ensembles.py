@@ -1,0 +1,147 @@
+"""Several nets of one kind from different seeds: their averaged answer, and how far they are apart."""
+from dataclasses import replace
+
+import numpy as np
+
+from . import checks
+from . import device as devices
+from .data import read_data, read_features, read_rows
+from .options import check_options, draw_seed
+from .parallel import compile_once, on_one_thread, run_tasks, worker_count
+from .training import OPTION_DEFAULTS, fit
+
+
+def ensemble(X, y, n=8, *, sample_weight=None, validation_data=None, seed=None, n_threads=None, verbose=0, **options):
+    """Train n nets that differ in their seeds, each on one thread, all cores busy.
+
+    Parameters
+    ----------
+    X, y, sample_weight, validation_data : as in `fastmlp.train`; read once, shared by all nets
+    n : how many nets
+    seed : whole number that fixes them all; None draws one. Member i is what `train(..., seed=members[i].seed)` gives.
+    n_threads : how many nets train at once, and the threads of a prediction; None for all cores. The number does not
+        change the results.
+    verbose : 0 silent, 1 or 2 a progress bar over the nets
+    options : any other option of `train` but checkpoint. With `validation_fraction` each net sets aside rows of its own.
+
+    Returns
+    -------
+    Ensemble. Ctrl-C gives the nets that had finished (`interrupted` is True), when the epochs in hand are over; if
+    none had, KeyboardInterrupt is raised.
+
+    Raises
+    ------
+    TypeError, ValueError before anything trains for arguments that cannot be used; DivergedError if a net diverges.
+
+    Examples
+    --------
+    >>> nets = fastmlp.ensemble([[0.0], [1.0], [2.0], [3.0]], ["low", "low", "high", "high"], n=3, hidden=4,
+    ...                         learning_rate=0.1, epochs=100, seed=1, device="reference")
+    >>> nets
+    Ensemble(3 × MLP(1-4-1, relu, sigmoid, 13 parameters, float32))
+    >>> print(*nets.predict([[-1], [5]]))
+    low high
+    >>> nets.spread([[-1], [1.5]]).shape
+    (2, 2)
+    """
+    n, seed = checks.integer("n", n), draw_seed() if seed is None else checks.integer("seed", seed, 0)
+    for name in options:
+        checks.choice("an option of ensemble", name, tuple(each for each in OPTION_DEFAULTS if each != "checkpoint"))
+    checked = check_options(**{**OPTION_DEFAULTS, **options, "seed": seed})
+    data = read_data(X, y, sample_weight, checked.loss, checked.net.dtype)
+    everything = np.arange(len(data.rows))
+    tasks = [(data, everything, replace(checked, seed=one), validation_data)
+             for one in np.random.SeedSequence(seed).generate_state(n).tolist()]
+    compile_once(devices.kernels(checked.device), (checked.net.dtype,))
+    workers = min(n, worker_count(n_threads, checked.device))
+    models, interrupted = run_tasks(fit_member, tasks, workers, verbose, f"Ensemble of {n}")
+    models = [model for model in models if model is not None]
+    if not models:
+        raise KeyboardInterrupt("no net of the ensemble had finished")
+    for model in models:
+        model.n_threads = devices.threads(n_threads)
+    return Ensemble(models, interrupted)
+
+
+def fit_member(data, train_rows, options, validation_data, stop=None):
+    """One net of an ensemble, or None if it was stopped."""
+    model = fit(data, train_rows, on_one_thread(options, stop), validation_data)
+    return None if stop is not None and stop() and model.history.stopped == "callback" else model
+
+
+class Ensemble:
+    """Nets with the same inputs and outputs, asked together. A sequence of its members.
+
+    Attributes
+    ----------
+    members : tuple of MLP
+    classes : (K,) the labels, as of an MLP; None for multilabel and for numbers
+    interrupted : whether Ctrl-C ended training before all members had been trained
+    """
+
+    def __init__(self, members, interrupted=False):
+        self.members, self.interrupted = tuple(members), interrupted
+        if not self.members:
+            raise ValueError("an ensemble needs at least one member")
+        first = self.members[0]
+        for other in self.members[1:]:
+            if (other.sizes[0], other.sizes[-1], other.output, other.dtype) != (
+                    first.sizes[0], first.sizes[-1], first.output, first.dtype) or not np.array_equal(
+                    other.classes if other.classes is not None else (), first.classes if first.classes is not None
+                    else ()):
+                raise ValueError(f"the members of an ensemble must have the same inputs, outputs and labels, got "
+                                 f"{first!r} and {other!r}")
+
+    @property
+    def classes(self):
+        return self.members[0].classes
+
+    def predict(self, X):
+        """The label with the highest averaged probability; the averaged prediction for numbers. Shapes: `MLP.predict`.
+        """
+        first = self.members[0]
+        if first.task.kind == "numbers":
+            return self._each(X, "predict").mean(axis=0, dtype=np.float64).astype(first.dtype)
+        mean = self.predict_proba(X)
+        return (mean > 0.5).astype(np.int64) if first.classes is None else first.classes[mean.argmax(axis=1)]
+
+    def predict_proba(self, X):
+        """The mean over members of `MLP.predict_proba`, (n, K)."""
+        return self._each(X, "predict_proba").mean(axis=0, dtype=np.float64).astype(self.members[0].dtype)
+
+    def spread(self, X):
+        """The standard deviation over the members (dividing by their number), row by row: of the probabilities (n, K)
+        where there are classes or labels, else of the predictions, in their shape."""
+        name = "predict" if self.members[0].task.kind == "numbers" else "predict_proba"
+        return self._each(X, name).std(axis=0, dtype=np.float64)
+
+    def evaluate(self, X, y, sample_weight=None):
+        """Loss and accuracy, as `MLP.evaluate`, of the averaged prediction."""
+        first = self.members[0]
+        x, _ = read_features(X, "X", first.dtype, net=first)
+        rows = read_rows(x, y, sample_weight, first.task, first.dtype)
+        if first.task.kind == "numbers":
+            return first.score_outputs(self.predict(X).reshape(len(x), -1), rows)
+        # The loss reads outputs before softmax or sigmoid: those that give the averaged probabilities.
+        tiny = np.finfo(first.dtype).tiny
+        mean = self.predict_proba(X)
+        z = np.log(np.maximum(mean, tiny))
+        if first.output == "sigmoid":
+            columns = slice(1, 2) if first.classes is not None else slice(None)
+            z = z[:, columns] - np.log(np.maximum(1 - mean[:, columns], tiny))
+        return first.score_outputs(np.ascontiguousarray(z), rows)
+
+    def _each(self, X, method):
+        return np.stack([getattr(member, method)(X) for member in self.members])
+
+    def __len__(self):
+        return len(self.members)
+
+    def __iter__(self):
+        return iter(self.members)
+
+    def __getitem__(self, index):
+        return self.members[index]
+
+    def __repr__(self):
+        return f"Ensemble({len(self)} × {self.members[0]!r})"
