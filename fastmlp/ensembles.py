@@ -22,7 +22,7 @@ def ensemble(X, y, n=8, *, sample_weight=None, validation_data=None, seed=None, 
     n_threads : how many nets train at once, and the threads of a prediction; None for all cores. The number does not
         change the results.
     verbose : 0 silent, 1 or 2 a progress bar over the nets
-    options : any other option of `train` but checkpoint. With `validation_fraction` each net sets aside rows of its own.
+    options : any other option of `train` but checkpoint. With `validation_fraction` each net sets aside its own rows.
 
     Returns
     -------

@@ -59,8 +59,9 @@ def run_tasks(function, tasks, workers, verbose, description):
         except KeyboardInterrupt:
             interrupted = True
         finally:
+            pool.shutdown(wait=False, cancel_futures=True)
             stopping.set()
-            pool.shutdown(cancel_futures=True)
+            pool.shutdown()
         for future, number in numbers.items():
             if not future.cancelled():
                 results[number] = future.result()
