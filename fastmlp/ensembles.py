@@ -120,10 +120,11 @@ class Ensemble:
         first = self.members[0]
         x, _ = read_features(X, "X", first.dtype, net=first)
         rows = read_rows(x, y, sample_weight, first.task, first.dtype)
-        if first.task.kind == "numbers":
-            return first.score_outputs(self.predict(X).reshape(len(x), -1), rows)
-        # The loss reads outputs before softmax or sigmoid: those that give the averaged probabilities.
+        # Losses with a link of their own read outputs before it: those that give the averaged answer.
         tiny = np.finfo(first.dtype).tiny
+        if first.task.kind == "numbers":
+            mean = self.predict(X).reshape(len(x), -1)
+            return first.score_outputs(np.log(np.maximum(mean, tiny)) if first.loss == "poisson" else mean, rows)
         mean = self.predict_proba(X)
         z = np.log(np.maximum(mean, tiny))
         if first.output == "sigmoid":

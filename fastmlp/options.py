@@ -7,7 +7,7 @@ import numpy as np
 from . import checks, initializers
 from .checkpoints import Checkpoint, open_checkpoint
 from .kernels import activations as act
-from .kernels import losses
+from .losses import loss_of
 from .model import MLP
 from .optimizers import optimizer_of
 from .schedules import schedule_of
@@ -28,7 +28,7 @@ class Options:
     """Every option of `train` as its loop reads it; named and meant as there. `seed` is always a number."""
 
     net: NetOptions
-    loss: str
+    loss: object
     initializer: str
     optimizer: object
     schedule: Callable
@@ -50,6 +50,7 @@ def check_options(*, hidden, activation, dropout, loss, initializer, optimizer, 
                   batch_size, validation_fraction, early_stopping, class_weight, device, dtype, n_threads, seed,
                   verbose, callbacks, model=None, checkpoint=None):
     """`Options` from what people pass to `train`; TypeError or ValueError names the one that cannot be used."""
+    loss_of(loss)  # refuses what is none; what "auto" means depends on y
     checkpoint = open_checkpoint(checkpoint)
     if seed is None:
         seed = draw_seed() if checkpoint is None or checkpoint.seed is None else checkpoint.seed
@@ -59,7 +60,7 @@ def check_options(*, hidden, activation, dropout, loss, initializer, optimizer, 
         schedule=schedule_of(schedule), callbacks=_callables(callbacks),
         seed=checks.integer("seed", seed, 0), checkpoint=checkpoint,
         net=_net_options(hidden, activation, dropout, loss, dtype, model),
-        loss=checks.choice("loss", loss, ("auto", *losses.NAMES)),
+        loss=loss,
         initializer=checks.choice("initializer", initializer, initializers.NAMES),
         validation_fraction=checks.real("validation_fraction", validation_fraction, minimum=0, below=1),
         early_stopping=early_stopping, class_weight=class_weight, device=device, n_threads=n_threads, verbose=verbose)

