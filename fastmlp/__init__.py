@@ -25,6 +25,7 @@ if importlib.util.find_spec("fastmlp.kernels") is None and _sibling.is_file():
 
 if TYPE_CHECKING:
     from . import datasets, kernels, schedules
+    from .convert import from_keras, from_sklearn, from_torch
     from .early_stopping import EarlyStopping
     from .ensembles import Ensemble, ensemble
     from .environment import info
@@ -44,11 +45,13 @@ _HOME = {"train": "training", "DivergedError": "training", "MLP": "model", "load
          "SGD": "optimizers", "Momentum": "optimizers", "RMSprop": "optimizers",
          "Adam": "optimizers", "AdamW": "optimizers", "train_perceptron": "perceptron", "info": "environment",
          "cross_validate": "selection", "CrossValidation": "selection", "ensemble": "ensembles",
-         "Ensemble": "ensembles"}
+         "Ensemble": "ensembles",
+         "from_torch": "convert", "from_keras": "convert", "from_sklearn": "convert"}
 _MODULES = ("datasets", "kernels", "schedules")
 __all__ = ["MLP", "SGD", "Adam", "AdamW", "CrossValidation", "DivergedError", "EarlyStopping", "Ensemble", "History",
-           "Huber", "Momentum", "Quantile", "RMSprop", "__version__", "cross_validate", "datasets", "ensemble", "info",
-           "kernels", "load", "schedules", "train", "train_perceptron"]
+           "Huber", "Momentum", "Quantile", "RMSprop", "__version__", "cross_validate", "datasets", "ensemble",
+           "from_keras", "from_sklearn", "from_torch", "info", "kernels", "load", "schedules", "train",
+           "train_perceptron"]
 
 
 def __getattr__(name):

@@ -273,6 +273,56 @@ class MLP:
         from .kernels.cpu.row import RowNet
         return RowNet(self.parameters, self.sizes, self.activation_codes(), self.scale)
 
+    def export_numpy(self, path):
+        """Write this net as one Python file with ``predict(X)`` and ``outputs(X)`` that needs NumPy and nothing else.
+
+        Examples
+        --------
+        >>> model = fastmlp.MLP.from_parameters([[[12.0], [5.0]]], [[-10.0]], output="sign")
+        >>> model.export_numpy("unit.py")
+        >>> import runpy
+        >>> unit = runpy.run_path("unit.py")
+        >>> unit["predict"]([[0, 0], [1, 0]])
+        array([-1.,  1.])
+        """
+        from .export import export_numpy
+        export_numpy(self, path)
+
+    def to_onnx(self, path, *, input_dtype=None):
+        """Write this net as an ONNX file (operator set 17); needs ``pip install 'fastmlp[onnx]'``.
+
+        input_dtype : dtype of the input "X" (rows, n_in): the net's own, or "uint8"; None: "uint8" if the net was
+            trained on 8-bit images, else the net's own. The scaling is part of the file.
+        The output "outputs" (rows, n_out) holds the last layer's outputs: probabilities for softmax and sigmoid, in
+        the order of the labels that the file's metadata keep as JSON under "classes". A float64 net's GELU takes erf
+        in float32, the only one that runtimes have.
+        """
+        from .export import to_onnx
+        to_onnx(self, path, input_dtype=input_dtype)
+
+    def to_torch(self):
+        """This net as a `torch.nn.Sequential` in evaluation mode; `fastmlp.from_torch` is the way back.
+
+        The last activation is part of it, and the input's scale is multiplied into the first weights.
+        Raises ValueError for an activation that PyTorch lacks.
+        """
+        from .convert import to_torch
+        return to_torch(self)
+
+    def to_keras(self):
+        """This net as a `keras.Sequential`, as `to_torch`; `fastmlp.from_keras` is the way back."""
+        from .convert import to_keras
+        return to_keras(self)
+
+    def to_sklearn(self):
+        """This net as a fitted scikit-learn `MLPClassifier` or `MLPRegressor`; `fastmlp.from_sklearn` is the way back.
+
+        Raises ValueError for what scikit-learn's estimators cannot be: activations that differ between layers or are
+        none of identity, sigmoid, tanh and relu.
+        """
+        from .convert import to_sklearn
+        return to_sklearn(self)
+
     def summary(self):
         """The layers as a table, in the shape of Keras.
 

@@ -56,7 +56,8 @@ def every_row_in_parallel(net, X, out):
 # Widths around one vector, four vectors and their remainders; each activation once in the middle.
 SHAPES = [(1, 1), (4, 32, 16, 4), (3, 65, 10), (784, 10, 10), (7, 100, 1), (2, 16, 17, 8, 5)]
 NETS = [*((sizes, "relu", "softmax") for sizes in SHAPES), *(((5, 40, 3), name, "identity") for name in HIDDEN),
-        ((6, 20), "relu", "sign"), ((4, 24, 9, 3), ("tanh", "silu"), "sigmoid"), ((3, 9, 2), "gelu", "gelu")]
+        ((6, 20), "relu", "sign"), ((6, 20), "relu", "exp"),
+        ((4, 24, 9, 3), ("tanh", "silu"), "sigmoid"), ((3, 9, 2), "gelu", "gelu")]
 
 
 @pytest.mark.parametrize("net", [*((*net, np.float32) for net in NETS), *((*net, np.float64) for net in NETS[2::4])],

@@ -54,6 +54,10 @@ def _exponential(z):
     return exp(z)
 
 
+# By code, of one vector; the others are the identity, or of whole rows.
+VECTOR_FUNCTIONS = {codes.RELU: f.relu, codes.LEAKY_RELU: f.leaky_relu, codes.TANH: _tanh, codes.SIGMOID: f.sigmoid,
+                    codes.GELU: f.gelu, codes.SILU: f.silu, codes.SIGN: f.sign, codes.EXP: _exponential}
+
 _identity = _define_loop(_same, _one, False)
 _relu = _define_loop(f.relu, relu_slope, False)
 _leaky_relu = _define_loop(f.leaky_relu, leaky_relu_slope, False)

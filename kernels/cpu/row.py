@@ -23,13 +23,12 @@ from numba.core.imputils import lower_constant
 from numba.extending import NativeValue, intrinsic, lower_builtin, overload_method, unbox
 
 from .. import activations as codes
-from .functions import f
+from .functions import VECTOR_FUNCTIONS
 from .gemm import panel_width
 from .jit import _OPTIONS, entry, inlined, outlined, source_stamp
 from .layout import cache_aligned, python_panel_width, round_up
 from .losses import softmax_row
 from .simd import I64, VECTOR_BYTES, Vector, broadcast, constant, fma, get, lanes, load, step, store, vector_ir
-from .vector_math import tanh
 
 GROUP = 4                        # vectors summed side by side: an FMA takes 4 cycles, and two can start in each
 STACK_BYTES = 1 << 18            # hidden layers of a row live on the stack, which may be as small as 512 KiB
@@ -168,15 +167,6 @@ def _stack(typingctx, count, like):
 # ------------------------------------------------------------------------------- one layer
 
 @inlined
-def _tanh(z):
-    return tanh(z)
-
-
-_FUNCTIONS = {codes.RELU: f.relu, codes.LEAKY_RELU: f.leaky_relu, codes.TANH: _tanh, codes.SIGMOID: f.sigmoid,
-              codes.GELU: f.gelu, codes.SILU: f.silu, codes.SIGN: f.sign}
-
-
-@inlined
 def _identity(code, z):
     return z
 
@@ -186,8 +176,8 @@ def _activation(used):
     """apply(code, z) for the codes in `used` only: exp, tanh and erf are compiled into nobody's code in vain."""
     apply = _identity
     for code in used:
-        if code in _FUNCTIONS:
-            apply = _one_more(code, _FUNCTIONS[code], apply)
+        if code in VECTOR_FUNCTIONS:
+            apply = _one_more(code, VECTOR_FUNCTIONS[code], apply)
     return apply
 
 
