@@ -10,7 +10,7 @@ import numpy as np
 
 from .. import update_rules
 from .epoch import Recipe, Slots, Totals, infer_blocks, train_steps
-from .layout import cache_aligned, from_panels, plan, python_panel_width, round_up, to_panels
+from .layout import cache_aligned, from_panels, padded_rows, plan, python_panel_width, round_up, to_panels
 from .network import Data, Net, Work
 from .simd import ROWS
 from .threads import Pace, Team, choose_threads
@@ -61,7 +61,7 @@ def step_flops(sizes, rows):
 
 
 def make_work(sizes, need, rows, block, training, threads, dtype, sparse):
-    rows, width = round_up(rows, ROWS), python_panel_width(dtype)
+    rows, width = padded_rows(rows), python_panel_width(dtype)
     lists = max(block // ROWS * (2 * sizes[0] + 1), width // ROWS * (rows + 1)) if sparse else 0
     return Work(rows, block, training, cache_aligned(need.activations, dtype), cache_aligned(need.gradients, dtype),
                 np.zeros((threads, 2 * ROWS * width), dtype),
