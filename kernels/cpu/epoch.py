@@ -73,7 +73,7 @@ def train_steps(thread, threads, control, net, slots, work, data, order, rates, 
             if row >= m:
                 break
             real = forward_block(net, work, data, order, row, start, m, thread, recipe.seed, step_number)
-            loss_block(net, work, data, order, row, start, real, recipe.loss, recipe.loss_parameter, weight_sum,
+            loss_block(net, work, data, order, row, start, real, thread, recipe.loss, recipe.loss_parameter, weight_sum,
                        totals.row_loss, totals.row_right)
             backward_block(net, work, row, real, thread)
         if not barrier(control, threads):
@@ -116,7 +116,7 @@ def infer_blocks(thread, threads, control, net, work, data, order, loss, paramet
         if out.size > 0:
             _copy_out(net, work, mine, start, real, out)
             continue
-        loss_block(net, work, data, order, mine, start, real, loss, parameter, float(rows),
+        loss_block(net, work, data, order, mine, start, real, thread, loss, parameter, float(rows),
                    totals.row_loss, totals.row_right)
         for r in range(mine, mine + real):
             block_sums[block, 0] += totals.row_loss[r]

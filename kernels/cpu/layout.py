@@ -35,17 +35,22 @@ def round_up(count, multiple):
     return -(-count // multiple) * multiple
 
 
-def padded_rows(rows):
-    """Rows that buffers hold: whole tiles, and an odd number of them, so that one row's panels do not all lie a
-    multiple of 4 KiB apart, in the same few lines of the first-level cache."""
-    tiles = -(-rows // ROWS)
+def padded_rows(rows, dtype):
+    """`rows` in whole tiles and whole vectors."""
+    return round_up(rows, max(ROWS, VECTOR_BYTES // np.dtype(dtype).itemsize))
+
+
+def buffer_rows(rows, dtype):
+    """Rows that the buffers of `rows` rows hold: an odd number of tiles, so that one row's panels do not all lie a
+    multiple of 4 KiB apart, which is in the same few lines of the first-level cache."""
+    tiles = padded_rows(rows, dtype) // ROWS
     return (tiles + 1 - tiles % 2) * ROWS
 
 
 def plan(sizes, activations, rows, dtype):
     """The table (layers, 10) int64 of a net whose buffers hold `rows` rows, and the buffers' sizes."""
     width = python_panel_width(dtype)
-    rows = padded_rows(rows)
+    rows = buffer_rows(rows, dtype)
     table = np.zeros((len(sizes) - 1, 10), np.int64)
     w = wt = b = dz = flat = 0
     x = 0

@@ -19,14 +19,16 @@ from .simd import (
     first_lanes,
     get,
     lanes,
+    load,
     load_first,
     max_lanes,
     put,
     select,
+    store,
     store_first,
     sum_lanes,
 )
-from .vector_math import exp
+from .vector_math import exp, log
 
 
 @inlined
@@ -92,6 +94,32 @@ def softmax_label_row(z, panel, n, label, scale, dz):
     here = _offset(label, panel, width)
     put(dz, here, get(dz, here) - constant(scale, z))
     return math.log(total) - (score - highest), right
+
+
+@outlined
+def softmax_label_lanes(z, step, n, labels, scales, losses, right):
+    """`softmax_label_row` for as many rows as a vector has lanes, a lane each: z[j] of them lies at z + j step.
+
+    labels, scales, losses, right: a vector each, the labels as numbers.
+    """
+    label, scale = load(labels, 0), load(scales, 0)
+    top = load(z, 0)
+    best, score = 0.0 * top, top
+    for j in range(n):
+        value = load(z, j * step)
+        bigger = value > top
+        best, top = select(bigger, j, best), select(bigger, value, top)
+        score = select(label != j, score, value)
+    total = 0.0 * top
+    for j in range(n):
+        value = exp(load(z, j * step) - top)
+        store(z, j * step, value)
+        total = total + value
+    factor = scale / total
+    for j in range(n):
+        store(z, j * step, load(z, j * step) * factor - select(label != j, 0.0, scale))
+    store(losses, 0, log(total) - (score - top))
+    store(right, 0, select(best != label, 0.0, broadcast(1.0, z)))
 
 
 @outlined

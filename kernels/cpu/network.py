@@ -15,28 +15,34 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..losses import SOFTMAX_XENT
 from .functions import activate, apply_rule
 from .gemm import UNROLL, columns_tile, panel_width, panels, rows_tile, sparse_tile
 from .jit import inlined, outlined
 from .layout import ACTIVATION, DZ, N_IN, N_OUT, WT, B, W, X, Y
-from .losses import loss_row
+from .losses import loss_row, softmax_label_lanes
 from .philox import four_rows, keep_threshold
 from .simd import (
     ROWS,
     VECTOR_BYTES,
     at,
+    compress,
     constant,
+    count_bits,
     get,
     lanes,
     load,
     load_bytes,
     mask_bits,
+    mask_of_bits,
+    mul_low,
     put,
+    ramp,
     reinterpret,
     select,
     step,
     store,
-    trailing_zeros,
+    transpose,
     words_at_least,
 )
 
@@ -59,7 +65,7 @@ class Work(NamedTuple):
     training: bool               # slopes are kept, dropout applies
     h: np.ndarray                # activation panels, the input first
     dz: np.ndarray               # slopes, then ∂loss/∂z
-    tiles: np.ndarray            # (threads, 2 ROWS P)
+    tiles: np.ndarray            # (threads, ...): a tile and its slopes, or the outputs of some rows
     index: np.ndarray            # (threads, ...) int32: lists of the steps that are not all zero
     nonzero: np.ndarray          # (input panels, rows) uint32: a bit for each x that is not 0; or (0, 0)
 
@@ -76,6 +82,7 @@ class Data(NamedTuple):
 
 
 LINE_BYTES = 64                  # of cache
+LIST_SLACK = VECTOR_BYTES // 4   # lists of int32 are written by whole vectors
 
 
 # ------------------------------------------------------------------------------- input
@@ -118,7 +125,7 @@ def gather_row(data, row, n, out, rows, nonzero, sparse):
 
 @outlined
 def _list_inputs(nonzero, rows, n, width, index):
-    """In-features k that any of ROWS neighbouring rows has: their place in x, then (n further on) in w.
+    """In-features k that any of ROWS neighbouring rows has: their place in x, then (n + LIST_SLACK further on) in w.
 
     Returns how many.
     """
@@ -127,22 +134,26 @@ def _list_inputs(nonzero, rows, n, width, index):
         marks = 0
         for r in range(ROWS):
             marks |= get(nonzero, q * rows + r)
-        while marks != 0:
-            i = trailing_zeros(marks)
-            put(index, count, q * rows * width + i)
-            put(index, n + count, (q * width + i) * width)
-            count += 1
-            marks &= marks - 1
+        for v in range(0, width, lanes(index)):
+            here = (marks >> v) & ((1 << lanes(index)) - 1)
+            i = compress(ramp(v, index), mask_of_bits(here, index))
+            store(index, count, i + q * rows * width)
+            store(index, n + LIST_SLACK + count, mul_low(i + q * width, width))
+            count += count_bits(here)
     return count
 
 
 @outlined
 def _list_rows(nonzero, m, group, width, index):
     """Rows that have any of the ROWS in-features of a panel's group, as places in a panel; returns how many."""
-    count = 0
-    for r in range(m):
+    count, whole, marks = 0, m - m % lanes(index), ((1 << ROWS) - 1) << (group * ROWS)
+    for r in range(0, whole, lanes(index)):
+        here = (load(reinterpret(nonzero, index), r) & marks) != 0
+        store(index, count, compress(mul_low(ramp(r, index), width), here))
+        count += count_bits(mask_bits(here))
+    for r in range(whole, m):
         put(index, count, r * width)             # writing first and counting after needs no branch
-        count += 1 if (get(nonzero, r) >> (group * ROWS)) & ((1 << ROWS) - 1) != 0 else 0
+        count += 1 if get(nonzero, r) & marks != 0 else 0
     return count
 
 
@@ -154,7 +165,7 @@ def forward_layer(net, work, layer, first, rows, thread, sparse, seed, step_numb
     n_in, n_out = net.table[layer, N_IN], net.table[layer, N_OUT]
     width = panel_width(at(net.w, 0))
     capacity = work.rows
-    x, tile = at(work.h, net.table[layer, X] + first * width), at(work.tiles, thread * 2 * ROWS * width)
+    x, tile = at(work.h, net.table[layer, X] + first * width), at(work.tiles, thread * work.tiles.shape[1])
     lists = at(work.index, thread * work.index.shape[1])
     last = panels(n_out, x) - 1
     for p in range(last + 1):
@@ -166,9 +177,9 @@ def forward_layer(net, work, layer, first, rows, thread, sparse, seed, step_numb
         for r in range(0, rows, ROWS):
             here, soon = step(x, r * width), _share(w, p < last, n_in, width, r // ROWS)
             if sparse:
-                listed = step(lists, (r // ROWS) * (2 * n_in + 1))
-                sparse_tile(here, width, step(listed, 1), w, step(listed, 1 + n_in), columns, get(listed, 0), soon,
-                            tile)
+                listed = step(lists, (r // ROWS) * (2 * (n_in + LIST_SLACK) + 1))
+                sparse_tile(here, width, step(listed, 1), w, step(listed, 1 + n_in + LIST_SLACK),
+                            columns, get(listed, 0), soon, tile)
             else:
                 rows_tile(here, capacity * width, w, columns, n_in, soon, tile)
             slope = step(slopes, r * width) if work.training else step(tile, ROWS * width)
@@ -211,7 +222,7 @@ def backward_layer(net, work, layer, first, rows, thread):
     n_in, n_out = net.table[layer, N_IN], net.table[layer, N_OUT]
     width = panel_width(at(net.w, 0))
     capacity = work.rows
-    dz, tile = at(work.dz, net.table[layer, DZ] + first * width), at(work.tiles, thread * 2 * ROWS * width)
+    dz, tile = at(work.dz, net.table[layer, DZ] + first * width), at(work.tiles, thread * work.tiles.shape[1])
     last = panels(n_in, dz) - 1
     for p in range(last + 1):
         wt = at(net.wt, net.table[layer, WT] + p * n_out * width)
@@ -241,29 +252,66 @@ def forward_block(net, work, data, order, first, start, m, thread, seed, step_nu
     if sparse:
         lists = at(work.index, thread * work.index.shape[1])
         for r in range(0, rows, ROWS):
-            listed = step(lists, (r // ROWS) * (2 * n_in + 1))
+            listed = step(lists, (r // ROWS) * (2 * (n_in + LIST_SLACK) + 1))
             put(listed, 0, _list_inputs(at(work.nonzero, first + r), capacity, n_in, width, step(listed, 1)))
     for layer in range(net.table.shape[0]):
         forward_layer(net, work, layer, first, rows, thread, sparse and layer == 0, seed, step_number)
     return real
 
 
+@inlined
+def _weight(data, row):
+    return float(data.weights[row]) if data.weights.size > 0 else 1.0
+
+
 @outlined
-def loss_block(net, work, data, order, first, start, real, loss, parameter, weight_sum, row_loss, row_right):
+def loss_block(net, work, data, order, first, start, real, thread, loss, parameter, weight_sum, row_loss, row_right):
     """Losses of the block's rows, and their gradient in place of the outputs."""
     last = net.table.shape[0] - 1
     n_out, width = net.table[last, N_OUT], panel_width(at(net.w, 0))
+    if loss == SOFTMAX_XENT and data.labels.size > 0 and n_out <= width:
+        _loss_lanes(net, work, data, order, first, start, real, thread, weight_sum, row_loss, row_right)
+        return
     capacity = work.rows
     for r in range(first, first + real):
         row = order[start + r] if order.size > 0 else start + r
         label = data.labels[row] if data.labels.size > 0 else -1
-        weight = float(data.weights[row]) if data.weights.size > 0 else 1.0
+        weight = _weight(data, row)
         y = at(work.h, net.table[last, Y] + r * width)
         scale = weight / weight_sum if weight_sum > 0.0 else 0.0
         value, right = loss_row(loss, parameter, y, capacity * width, n_out, label,
                                 at(data.targets, row * data.targets.shape[1]), constant(scale, y), y)
         row_loss[r] = value * weight
         row_right[r] = right
+
+
+@inlined
+def _loss_lanes(net, work, data, order, first, start, real, thread, weight_sum, row_loss, row_right):
+    """Softmax cross-entropy with labels where the outputs fit in a panel: a lane for each row, 10 times faster than a
+    row at a time. Lanes without a row have scale 0, hence gradient 0."""
+    last = net.table.shape[0] - 1
+    n_out, width = net.table[last, N_OUT], panel_width(at(net.w, 0))
+    z = at(work.tiles, thread * work.tiles.shape[1])
+    count = lanes(z)
+    labels = step(z, width * count)
+    scales, losses, right = step(labels, count), step(labels, 2 * count), step(labels, 3 * count)
+    for r in range(first, first + real, count):
+        present = min(count, first + real - r)
+        store(scales, 0, 0.0)
+        for i in range(present):
+            row = order[start + r + i] if order.size > 0 else start + r + i
+            put(labels, i, data.labels[row])
+            put(scales, i, _weight(data, row) / weight_sum if weight_sum > 0.0 else 0.0)
+        y = at(work.h, net.table[last, Y] + r * width)
+        for c in range(0, n_out, count):
+            transpose(step(y, c), width, step(z, c * count), count)
+        softmax_label_lanes(z, count, n_out, labels, scales, losses, right)
+        for c in range(0, n_out, count):
+            transpose(step(z, c * count), count, step(y, c), width)
+        for i in range(present):
+            row = order[start + r + i] if order.size > 0 else start + r + i
+            row_loss[r + i] = get(losses, i) * _weight(data, row)
+            row_right[r + i] = get(right, i)
 
 
 @outlined
@@ -295,7 +343,7 @@ def update_panel(net, slots, work, layer, q, m, thread, rule, l2, constants):
     capacity = work.rows
     k = q * width
     real = min(width, n_in - k)
-    h, tile = at(work.h, net.table[layer, X] + q * capacity * width), at(work.tiles, thread * 2 * ROWS * width)
+    h, tile = at(work.h, net.table[layer, X] + q * capacity * width), at(work.tiles, thread * work.tiles.shape[1])
     lists = at(work.index, thread * work.index.shape[1])
     sparse = layer == 0 and work.nonzero.size > 0
     if sparse:
@@ -335,7 +383,7 @@ def _transpose_tile(w, rows, columns, wt):
 def update_biases(net, slots, work, layer, m, thread, rule, bias_constants):
     """db = Σ_rows dz, and the optimizer on it; no l2."""
     n_out, width = net.table[layer, N_OUT], panel_width(at(net.w, 0))
-    tile = at(work.tiles, thread * 2 * ROWS * width)
+    tile = at(work.tiles, thread * work.tiles.shape[1])
     for p in range(panels(n_out, tile)):
         dz = at(work.dz, net.table[layer, DZ] + p * work.rows * width)
         for v in range(0, width, lanes(dz)):

@@ -260,6 +260,16 @@ def floats(typingctx, a):
     return a.same_width_float()(a), codegen
 
 
+@intrinsic
+def numbers(typingctx, a):
+    """The integers as floats of the same width."""
+
+    def codegen(context, builder, sig, args):
+        return builder.sitofp(args[0], vector_ir(sig.return_type))
+
+    return a.same_width_float()(a), codegen
+
+
 def _half_product(name, document, high):
     @intrinsic
     def product(typingctx, a, b):
@@ -311,13 +321,71 @@ def mask_bits(typingctx, mask):
 
 
 @intrinsic
-def trailing_zeros(typingctx, bits):
-    """Zeros below the lowest set bit of an integer that is not 0."""
+def count_bits(typingctx, bits):
+    """How many bits of an integer are set."""
 
     def codegen(context, builder, sig, args):
-        return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
+        return builder.ctpop(args[0])
 
     return types.int64(types.int64), codegen
+
+
+@intrinsic
+def mask_of_bits(typingctx, bits, like):
+    """`mask_bits` undone: the mask whose lane i is bit i, as wide as a vector of the pointer `like`."""
+    count = lanes_of(like.dtype)
+
+    def codegen(context, builder, sig, args):
+        return builder.bitcast(builder.trunc(args[0], ir.IntType(count)), ir.VectorType(ir.IntType(1), count))
+
+    return Mask(count)(types.int64, like), codegen
+
+
+@intrinsic
+def compress(typingctx, a, mask):
+    """The lanes under the mask, moved together to the front; what follows them is undefined."""
+
+    def codegen(context, builder, sig, args):
+        vector = args[0].type
+        function = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(vector, [vector, args[1].type, vector]),
+            f"llvm.experimental.vector.compress.v{vector.count}i{vector.element.width}")
+        return builder.call(function, [args[0], args[1], ir.Constant(vector, ir.Undefined)])
+
+    return a(a, mask), codegen
+
+
+@intrinsic
+def transpose(typingctx, source, source_step, out, out_step):
+    """out[c out_step + r] = source[r source_step + c] for all r and c below the lanes of a vector."""
+
+    def codegen(context, builder, sig, args):
+        source, source_step, out, out_step = args
+        vector = vector_ir(Vector(sig.args[0].dtype))
+        count, size = vector.count, sig.args[0].dtype.bitwidth // 8
+
+        def row(pointer, step, r):
+            where = builder.gep(pointer, [builder.mul(step, ir.Constant(I64, r))], source_etype=vector.element)
+            return builder.bitcast(where, vector.as_pointer())
+
+        rows = [builder.load(row(source, source_step, r), align=size, typ=vector) for r in range(count)]
+        block = 1
+        while block < count:
+            for i in range(count):
+                if i & block:
+                    continue
+                u, v = rows[i], rows[i + block]
+                index = ir.VectorType(ir.IntType(32), count)
+                upper = [lane - block + count if lane & block else lane for lane in range(count)]
+                lower = [lane + count if lane & block else lane + block for lane in range(count)]
+                rows[i] = builder.shuffle_vector(u, v, ir.Constant(index, upper))
+                rows[i + block] = builder.shuffle_vector(u, v, ir.Constant(index, lower))
+            block *= 2
+        for c, value in enumerate(rows):
+            builder.store(value, row(out, out_step, c), align=size)
+        return context.get_dummy_value()
+
+    return types.void(source, types.intp, out, types.intp), codegen
 
 
 @intrinsic

@@ -10,8 +10,9 @@ import numpy as np
 
 from .. import update_rules
 from .epoch import Recipe, Slots, Totals, infer_blocks, train_steps
-from .layout import cache_aligned, from_panels, padded_rows, plan, python_panel_width, round_up, to_panels
-from .network import Data, Net, Work
+from .gemm import VECTORS
+from .layout import buffer_rows, cache_aligned, from_panels, padded_rows, plan, python_panel_width, to_panels
+from .network import LIST_SLACK, Data, Net, Work
 from .simd import ROWS
 from .threads import Pace, Team, choose_threads
 
@@ -61,11 +62,12 @@ def step_flops(sizes, rows):
 
 
 def make_work(sizes, need, rows, block, training, threads, dtype, sparse):
-    rows, width = padded_rows(rows), python_panel_width(dtype)
-    lists = max(block // ROWS * (2 * sizes[0] + 1), width // ROWS * (rows + 1)) if sparse else 0
+    rows, width = buffer_rows(rows, dtype), python_panel_width(dtype)
+    lanes = width // VECTORS
+    lists = max(block // ROWS * (2 * (sizes[0] + LIST_SLACK) + 1), width // ROWS * (rows + 1)) + LIST_SLACK
     return Work(rows, block, training, cache_aligned(need.activations, dtype), cache_aligned(need.gradients, dtype),
-                np.zeros((threads, 2 * ROWS * width), dtype),
-                np.zeros((threads, lists), np.int32),
+                np.zeros((threads, width * (max(2 * ROWS, lanes) + 4)), dtype),
+                np.zeros((threads, lists if sparse else 0), np.int32),
                 np.zeros((-(-sizes[0] // width), rows) if sparse else (0, 0), np.uint32))
 
 
@@ -118,7 +120,7 @@ def train_epoch(state, x, labels, targets, weights, order, rates):
     if state.work is None:
         _, need = plan(state.sizes, state.activations, state.recipe.batch, state.dtype)
         batch, threads = state.recipe.batch, state.threads
-        block = min(BLOCK, round_up(-(-batch // threads), ROWS))
+        block = min(BLOCK, padded_rows(-(-batch // threads), state.dtype))
         # The lists of what is not zero hold 32-bit places.
         sparse = max(need.activations, need.weights) < 1 << 31 and has_zeros_to_skip(x)
         state.work = make_work(state.sizes, need, batch, block, True, threads, state.dtype, sparse)

@@ -1,11 +1,14 @@
-"""exp, tanh, erf and 1 / sqrt of whole vectors, float32 and float64.
+"""exp, log, tanh, erf and 1 / sqrt of whole vectors, float32 and float64.
 
 Numba has no vector library since it dropped SVML, and one libm call a lane costs 10 times the arithmetic around
 it. Each function is a polynomial or rational approximation evaluated with FMAs; NaN stays NaN.
-Largest errors measured over the full range: exp 0.9 ulp, tanh 1.4 ulp, in both types (held by tests).
+Largest errors measured over the full range (held by tests): exp 0.9 ulp and log 0.9 ulp in both types, tanh 2.4 ulp in
+float32 and 1.4 in float64.
 
 exp    2ⁿ · p(r), r = x - n ln 2 in two parts; Taylor coefficients to degree 7 (float32), 13 (float64).
-tanh   Cephes (Moshier 1989): odd rational below 0.625, 1 - 2 / (e²ˣ + 1) above.
+log    Cephes (Moshier 1989): x = 2ⁿ (1 + f), f between √½ - 1 and √2 - 1.
+tanh   float32: e / (e + 2) with e = e²ˣ - 1, a minimax polynomial: 2.4 ns a vector of 16 where Cephes' two branches
+       take 4.4. float64: Cephes, an odd rational below 0.625, 1 - 2 / (e²ˣ + 1) above.
 erf    libm, lane by lane: only GELU asks for it.
 1/√x   AVX-512 float32: the 14-bit estimate and one Newton step, 2 ulp; elsewhere a square root and a division, which
        on 16 lanes cost 40 cycles a vector against 10: an RMSprop step of 400,000 weights 0.3 ms slower.
@@ -18,7 +21,7 @@ from numba.core.errors import TypingError
 from numba.extending import intrinsic, overload
 
 from .jit import _OPTIONS, inlined
-from .simd import LEVEL, Vector, absolute, bits, floats, fma, select, sqrt
+from .simd import LEVEL, Vector, absolute, bits, floats, fma, numbers, select, sqrt
 
 LOG2_E = 1.4426950408889634
 
@@ -97,15 +100,21 @@ exp = _by_dtype("exp", _exp32, _exp64)
 
 @inlined
 def _tanh32(x):
-    z = x * x
-    p = fma(z, -5.70498872745e-3, 2.06390887954e-2)
-    p = fma(z, p, -5.37397155531e-2)
-    p = fma(z, p, 1.33314422036e-1)
-    p = fma(z, p, -3.33332819422e-1)
-    small = fma(z * p, x, x)
+    # e²ˣ = 2ⁿ (1 + p), rounded so that n = 0 reaches up to x = 0.26: where tanh is small there is nothing to cancel.
     size = absolute(x)
-    large = 1.0 - 2.0 / (_exp32(2.0 * size) + 1.0)
-    return select(size > 0.625, select(x < 0.0, -large, large), small)
+    size = select(size > 9.1, 9.1, size)
+    shifted = fma(size, 2.0 * LOG2_E, -0.25) + _ROUND32
+    n = shifted - _ROUND32
+    r = fma(n, -1.428606765330187e-06, fma(n, -0.693145751953125, size + size))
+    p = fma(r, 1.610149499828211e-3, 8.278425195179975e-3)
+    p = fma(r, p, 4.166113704730733e-2)
+    p = fma(r, p, 1.6666872390270066e-1)
+    p = fma(r, p, 5.000000280678149e-1)
+    p = fma(r * r, p, r)
+    power = floats((bits(shifted) << 23) + 0x3F800000)
+    e = fma(power, p, power - 1.0)
+    y = e / (e + 2.0)
+    return select(x < 0.0, -y, y)
 
 
 @inlined
@@ -122,6 +131,50 @@ def _tanh64(x):
 
 
 tanh = _by_dtype("tanh", _tanh32, _tanh64)
+
+
+# ------------------------------------------------------------------------------- log
+
+@inlined
+def _log32(x):
+    whole = (bits(x) - 0x3F3504F3) >> 23                       # n, so that x / 2ⁿ lies between √½ and √2
+    n = numbers(whole)
+    f = floats(bits(x) - (whole << 23)) - 1.0
+    z = f * f
+    p = fma(f, 7.0376836292e-2, -1.1514610310e-1)
+    p = fma(f, p, 1.1676998740e-1)
+    p = fma(f, p, -1.2420140846e-1)
+    p = fma(f, p, 1.4249322787e-1)
+    p = fma(f, p, -1.6668057665e-1)
+    p = fma(f, p, 2.0000714765e-1)
+    p = fma(f, p, -2.4999993993e-1)
+    p = fma(f, p, 3.3333331174e-1)
+    low = fma(n, -2.12194440e-4, fma(-0.5, z, f * z * p))
+    return select(x < np.inf, fma(n, 0.693359375, f + low), x)
+
+
+@inlined
+def _log64(x):
+    whole = (bits(x) - 0x3FE6A09E667F3BCD) >> 52
+    n = numbers(whole)
+    f = floats(bits(x) - (whole << 52)) - 1.0
+    z = f * f
+    p = fma(f, 1.01875663804580931796e-4, 4.97494994976747001425e-1)
+    p = fma(f, p, 4.70579119878881725854e0)
+    p = fma(f, p, 1.44989225341610930846e1)
+    p = fma(f, p, 1.79368678507819816313e1)
+    p = fma(f, p, 7.70838733755885391666e0)
+    q = f + 1.12873587189167450590e1
+    q = fma(f, q, 4.52279145837532221105e1)
+    q = fma(f, q, 8.29875266912776603211e1)
+    q = fma(f, q, 7.11544750618563894466e1)
+    q = fma(f, q, 2.31251620126765340583e1)
+    low = fma(n, -2.121944400546905827679e-4, fma(-0.5, z, f * z * (p / q)))
+    return select(x < np.inf, fma(n, 0.693359375, f + low), x)
+
+
+log = _by_dtype("log", _log32, _log64)
+log.__doc__ = "The logarithm of positive normal numbers; infinity and NaN stay what they are."
 
 
 # ------------------------------------------------------------------------------- erf
