@@ -26,7 +26,8 @@ def define(jit, sqrt, reciprocal_sqrt):
     """The rules compiled by `jit`. Each returns the new (w, s1, s2); `c` is what `step_constants` gave."""
 
     def step_constants(rule, hyper, learning_rate, step):
-        """(η, μ|ρ|β₁, β₂, ε, 1 - η λ, η / (1 - β₁ᵗ), 1 / √(1 - β₂ᵗ)): all that a step needs, in float64."""
+        """(η, μ|ρ|β₁, β₂, ε, 1 - η λ, η / (1 - β₁ᵗ), 1 / √(1 - β₂ᵗ), 1 - μ|ρ|β₁, 1 - β₂): all that a step needs, in
+        float64: 1 - β₂ of a β₂ rounded to float32 would be wrong in the fifth digit."""
         first, second, decay = hyper[0], hyper[1], 1.0
         rate, root = learning_rate, 1.0
         if rule in (ADAM, ADAMW):
@@ -34,7 +35,7 @@ def define(jit, sqrt, reciprocal_sqrt):
             root = 1.0 / (1.0 - second ** step) ** 0.5
         if rule == ADAMW:
             decay = 1.0 - learning_rate * hyper[3]
-        return learning_rate, first, second, hyper[2], decay, rate, root
+        return learning_rate, first, second, hyper[2], decay, rate, root, 1.0 - first, 1.0 - second
 
     @jit
     def sgd(w, g, s1, s2, c):
@@ -52,14 +53,14 @@ def define(jit, sqrt, reciprocal_sqrt):
 
     @jit
     def rmsprop(w, g, s1, s2, c):
-        s1 = c[1] * s1 + (1.0 - c[1]) * (g * g)
+        s1 = c[1] * s1 + c[7] * (g * g)
         return w - c[0] * g * reciprocal_sqrt(s1 + c[3]), s1, s2
 
     @jit
     def adam(w, g, s1, s2, c):
         """ADAMW too: c[4] is 1 without weight decay."""
-        s1 = c[1] * s1 + (1.0 - c[1]) * g
-        s2 = c[2] * s2 + (1.0 - c[2]) * (g * g)
+        s1 = c[1] * s1 + c[7] * g
+        s2 = c[2] * s2 + c[8] * (g * g)
         return w * c[4] - c[5] * s1 / (sqrt(s2) * c[6] + c[3]), s1, s2
 
     @jit

@@ -1,0 +1,31 @@
+"""What changes from step to step lies in the GPU's memory, so that a captured graph of steps can be replayed unchanged.
+
+control int64 (LENGTH,)    where training stands; kernels read it, `steps.finish_step` moves it on
+sums    float64 (4,)       loss, right answers and weights since the epoch's start; the weight of the step's rows
+constants (9,)             `update_rules.step_constants` of this step, in the operands' dtype
+"""
+import numpy as np
+
+from .shims import device
+
+# Steps done in this epoch; first row of this step in `order`; its rows; optimizer steps done in all;
+# rows of the epoch; rows of a step; and whether there are an order, labels (else targets), weights.
+POSITION, START, ROWS, STEP, TOTAL_ROWS, BATCH, LISTED, LABELLED, WEIGHTED = range(9)
+LENGTH = 9
+LOSS, RIGHT, WEIGHTS, BATCH_WEIGHT = range(4)
+CONSTANTS = 9
+
+
+@device
+def row_number(control, order, r):
+    """Which row of the data is row r of this step."""
+    at = control[START] + r
+    return order[at] if control[LISTED] != 0 else at
+
+
+def one_batch(rows, labelled=False, weighted=False):
+    """The control of a single operation on `rows` rows, taken in order."""
+    control = np.zeros(LENGTH, np.int64)
+    control[ROWS] = control[TOTAL_ROWS] = control[BATCH] = rows
+    control[LABELLED], control[WEIGHTED] = labelled, weighted
+    return control

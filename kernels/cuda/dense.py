@@ -1,0 +1,148 @@
+"""The dense layer's kernels: forward, gradient of the input, and gradient of the weights with the optimizer on it.
+
+    forward           y = dropout(f(x W + b)), and f' (times what dropout does) into `slopes`
+    input_gradient    dx = dz Wᵀ, times what `dx` held before if that is slopes
+    weight_gradient   dW = xᵀ dz, db = Σ_rows dz
+    weight_update     the same for every layer in one launch, followed by the optimizer on each tile while it is in
+                      registers: no gradient goes to memory
+    local_gradient    dz = dy ⊙ f'(z)
+
+Matrices lie row-major in flat arrays, each from its `_at` on; m, the rows, stands in `control`. The bias lies behind
+its weights like one more row of W, whose input is 1. Reference twin: `kernels.reference.dense`.
+"""
+import functools
+from types import SimpleNamespace
+
+import numpy as np
+
+from .. import update_rules
+from . import tile as plain_tile
+from .control import ROWS, STEP
+from .philox import kept
+from .scalars import functions
+from .shims import cuda
+from .tile import ALIGNMENT
+
+ELEMENTWISE = 256                # threads of a block that treats one element a thread
+# A layer's row in the table of `weight_update`.
+FIRST_BLOCK, W_AT, X_AT, DZ_AT, N_IN, N_OUT, ACROSS = range(7)
+
+
+@functools.cache
+def kernels(dtype, tile):
+    """The kernels for one dtype and one way to compute a tile (`tile.define`, `tensor_core.define`)."""
+    zero, one = dtype(0), dtype(1)
+    tile_rows, tile_columns, threads, elements = tile.rows, tile.columns, tile.threads, tile.shared
+    multiply, size = tile.multiply, tile_rows * tile_columns
+    with_slope, apply_rule = functions(dtype).with_slope, functions(dtype).apply_rule
+    sgd, adam = update_rules.SGD, update_rules.ADAM
+
+    @cuda.jit(launch_bounds=threads)
+    def forward(x, x_at, w, w_at, b, b_at, control, k, n, activation, y, y_at, slopes, slopes_at, training, factor,
+                threshold, seed, layer):
+        shared = cuda.shared.array(elements, dtype, alignment=ALIGNMENT)
+        m, t = control[ROWS], cuda.threadIdx.x
+        r0, c0 = cuda.blockIdx.y * tile_rows, cuda.blockIdx.x * tile_columns
+        if r0 >= m:
+            return
+        multiply(x, x_at + r0 * k, k, 1, -1, m - r0, w, w_at + c0, n, 1, n - c0, k, shared)
+        for e in range(t, size, threads):
+            r, c = r0 + e // tile_columns, c0 + e % tile_columns
+            if r < m and c < n:
+                value, rise = with_slope(activation, shared[e] + b[b_at + c])
+                if training != 0:
+                    if threshold > 0:
+                        scale = factor if kept(r, c, layer, control[STEP], seed, threshold) else zero
+                        # Dropped is 0 whatever it was: infinity times 0 is not.
+                        value = value * scale if scale > zero else zero
+                        rise = rise * scale
+                    slopes[slopes_at + r * n + c] = rise
+                y[y_at + r * n + c] = value
+
+    @cuda.jit(launch_bounds=threads)
+    def input_gradient(dz, dz_at, w, w_at, control, k, n, times_slope, dx, dx_at):
+        shared = cuda.shared.array(elements, dtype, alignment=ALIGNMENT)
+        m, t = control[ROWS], cuda.threadIdx.x
+        r0, c0 = cuda.blockIdx.y * tile_rows, cuda.blockIdx.x * tile_columns
+        if r0 >= m:
+            return
+        multiply(dz, dz_at + r0 * n, n, 1, -1, m - r0, w, w_at + c0 * n, 1, n, k - c0, n, shared)
+        for e in range(t, size, threads):
+            r, c = r0 + e // tile_columns, c0 + e % tile_columns
+            if r < m and c < k:
+                here = dx_at + r * k + c
+                dx[here] = shared[e] * dx[here] if times_slope != 0 else shared[e]
+
+    @cuda.jit(launch_bounds=threads)
+    def weight_gradient(x, dz, control, k, n, dw, db):
+        shared = cuda.shared.array(elements, dtype, alignment=ALIGNMENT)
+        t = cuda.threadIdx.x
+        r0, c0 = cuda.blockIdx.y * tile_rows, cuda.blockIdx.x * tile_columns
+        multiply(x, r0, 1, k, k - r0, k + 1 - r0, dz, c0, n, 1, n - c0, control[ROWS], shared)
+        for e in range(t, size, threads):
+            r, c = r0 + e // tile_columns, c0 + e % tile_columns
+            if r < k and c < n:
+                dw[r * n + c] = shared[e]
+            elif r == k and c < n:
+                db[c] = shared[e]
+
+    @cuda.jit(launch_bounds=threads)
+    def weight_update(h, dz, table, layers, control, constants, rule, l2, w, s1, s2):
+        shared = cuda.shared.array(elements, dtype, alignment=ALIGNMENT)
+        m, t = control[ROWS], cuda.threadIdx.x
+        if m == 0:
+            return
+        entry = 0
+        while entry + 1 < layers and cuda.blockIdx.x >= table[entry + 1, FIRST_BLOCK]:
+            entry += 1
+        block = cuda.blockIdx.x - table[entry, FIRST_BLOCK]
+        k, n, across = table[entry, N_IN], table[entry, N_OUT], table[entry, ACROSS]
+        r0, c0 = block // across * tile_rows, block % across * tile_columns
+        multiply(h, table[entry, X_AT] + r0, 1, k, k - r0, k + 1 - r0, dz, table[entry, DZ_AT] + c0, n, 1, n - c0, m,
+                 shared)
+        c1, c2, c3, c4, c5 = constants[1], constants[2], constants[3], constants[4], constants[5]
+        c6, c7, c8 = constants[6], constants[7], constants[8]
+        for e in range(t, size, threads):
+            r, c = r0 + e // tile_columns, c0 + e % tile_columns
+            if r <= k and c < n:
+                here = table[entry, W_AT] + r * n + c
+                weight, first, second = w[here], zero, zero
+                if rule != sgd:
+                    first = s1[here]
+                if rule >= adam:
+                    second = s2[here]
+                gradient = shared[e]
+                if r < k:                                   # weight decay and l2 are not for biases
+                    gradient += l2 * weight
+                decay = c4 if r < k else one
+                weight, first, second = apply_rule(rule, weight, gradient, first, second,
+                                                   (constants[0], c1, c2, c3, decay, c5, c6, c7, c8))
+                w[here] = weight
+                if rule != sgd:
+                    s1[here] = first
+                if rule >= adam:
+                    s2[here] = second
+
+    return SimpleNamespace(forward=forward, input_gradient=input_gradient, weight_gradient=weight_gradient,
+                           weight_update=weight_update)
+
+
+@functools.cache
+def local_gradient(dtype):
+    slope = functions(dtype).slope
+
+    @cuda.jit
+    def local_gradient(y, dy, activation, count, dz):
+        i = cuda.blockIdx.x * ELEMENTWISE + cuda.threadIdx.x
+        if i < count:
+            dz[i] = dy[i] * slope(activation, y[i])
+
+    return local_gradient
+
+
+def choose_tile(dtype, rows, columns):
+    """The larger tile where there are enough of it to occupy a large GPU twice over; never in float64, whose
+    accumulators would not fit into the registers."""
+    large = plain_tile.define(dtype, "large")
+    blocks = -(-rows // large.rows) * -(-columns // large.columns)
+    return large if dtype is np.float32 and blocks >= 2 * 132 else plain_tile.define(dtype, "small")

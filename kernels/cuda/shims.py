@@ -1,0 +1,31 @@
+"""Every workaround for the versions underneath, each with its reason; and the one import of Numba's CUDA target.
+
+- NumPy 2.5 dropped `numpy.row_stack`; numba-cuda 0.30 asks for it on import.
+- A driver of CUDA 13.0 refuses the PTX of a newer toolkit: whoever has that driver pins the toolkit,
+  pip install "cuda-toolkit==13.0.*".
+- Numba's own CUDA target is deprecated; numba-cuda takes its place under the same name once it is installed.
+  Its successor, numba-cuda-mlir, has no simulator yet: the change will be in this file.
+- Numba synchronises with the stream that an array's producer names whenever it takes the array, which is not allowed
+  while a graph is captured. All our work is on one stream, so this is switched off.
+"""
+import os
+
+import numpy as np
+
+if not hasattr(np, "row_stack"):
+    np.vstack = np.vstack
+
+os.environ.setdefault("NUMBA_CUDA_ARRAY_INTERFACE_SYNC", "0")
+
+from numba import cuda
+
+try:
+    import numba_cuda  # noqa: F401  (its presence is what counts)
+except ImportError as error:
+    raise ImportError("the CUDA kernels need numba-cuda: pip install 'fastmlp[cuda13]', or 'fastmlp[cuda12]' for a "
+                      "driver of CUDA 12") from error
+
+
+def device(function):
+    """A function for kernels to call, inlined into them: a call that is not makes Numba ask for a GPU to compile."""
+    return cuda.jit(device=True, forceinline=True)(function)

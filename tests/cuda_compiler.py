@@ -1,0 +1,138 @@
+"""Compile every CUDA kernel without a GPU and ask the linker for its registers and spills.
+
+`python tests/cuda_compiler.py` prints the table of kernels and architectures.
+"""
+import inspect
+import re
+import types as standard_types
+from dataclasses import dataclass
+
+import numpy as np
+
+from fastmlp.kernels.cuda import dense, losses, ops, perceptron, steps
+from fastmlp.kernels.cuda import tile as plain_tile
+from fastmlp.kernels.cuda.philox import drop, four_words
+
+from fastmlp.kernels.cuda.shims import cuda  # isort: skip
+from numba.cuda import dispatcher  # isort: skip
+
+ARCHITECTURES = ((7, 5), (8, 0), (9, 0))
+DTYPES = (np.float32, np.float64)
+# What an argument is, told by its name; what is named in none of these is an array of the net's dtype.
+INTEGERS = {
+    "m", "n", "k", "count", "activation", "training", "threshold", "seed", "layer", "step", "rule", "loss", "first",
+    "layers", "times_slope", "c0", "c1", "c2", "c3", "k0", "k1", "x_at", "w_at", "b_at", "y_at", "z_at", "dz_at",
+    "dx_at", "out_at", "slopes_at",
+}
+INTEGER_ARRAYS = {"control", "order", "labels", "right", "updates", "mistakes"}
+NUMBERS = {"factor", "l2", "scale"}
+DOUBLES = {"right_unit"}
+DOUBLE_ARRAYS = {"sums", "rates", "hyper"}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A kernel with its types."""
+
+    name: str
+    dtype: type
+    kernel: object
+    special: tuple = ()              # (argument, NumPy dtype) where the name does not tell
+    double: bool = False             # does float64 arithmetic in a float32 net, on purpose
+
+    def __str__(self):
+        return f"{self.name}-{np.dtype(self.dtype)}"
+
+    def signature(self):
+        from numba import types
+
+        real = getattr(types, np.dtype(self.dtype).name)
+        special = dict(self.special)
+
+        def type_of(name):
+            if name in special:
+                kind = getattr(types, np.dtype(special[name]).name)
+                return kind if name not in ("x", "out") else kind[::1]
+            if name == "table":
+                return types.int64[:, ::1]
+            if name in INTEGERS:
+                return types.int64
+            if name in INTEGER_ARRAYS:
+                return types.int64[::1]
+            if name in NUMBERS:
+                return real
+            if name in DOUBLES:
+                return types.float64
+            return types.float64[::1] if name in DOUBLE_ARRAYS else real[::1]
+
+        names = inspect.signature(self.kernel.py_func).parameters
+        return types.void(*map(type_of, names))
+
+
+def entries():
+    for dtype in DTYPES:
+        for size in plain_tile.SIZES if dtype is np.float32 else ("small",):
+            for name, kernel in vars(dense.kernels(dtype, plain_tile.define(dtype, size))).items():
+                yield Entry(f"{name}_{size}", dtype, kernel)
+        yield Entry("local_gradient", dtype, dense.local_gradient(dtype))
+        yield Entry("row_loss", dtype, losses.kernels(dtype).row_loss)
+        yield Entry("softmax", dtype, losses.kernels(dtype).softmax)
+        yield Entry("finish_step", dtype, steps.kernels(dtype).finish_step, double=True)
+        yield Entry("gather", dtype, steps.kernels(dtype).gather)
+        yield Entry("gather_uint8", dtype, steps.kernels(dtype).gather, (("x", np.uint8),))
+        constants = tuple((f"c{i}", dtype) for i in range(9))
+        yield Entry("update", dtype, ops.update_kernel(dtype), constants)
+        yield Entry("dropout", dtype, drop)
+        yield Entry("sum_weights", dtype, steps.sum_weights, double=True)
+        yield Entry("add_totals", dtype, steps.add_totals, double=True)
+        for name, kernel in vars(perceptron.kernels(dtype)).items():
+            yield Entry(f"perceptron_{name}", dtype, kernel)
+    yield Entry("philox", np.float32, four_words, (("out", np.uint64),))
+
+
+@dataclass(frozen=True)
+class Report:
+    registers: int
+    spills: int                      # bytes stored and loaded
+    stack: int
+    shared: int
+
+
+def compile_kernel(entry, cc, output):
+    # Numba asks the driver what to compile device functions for; nobody else asks it anything here.
+    dispatcher.get_current_device = lambda: standard_types.SimpleNamespace(compute_capability=cc)
+    bounds = entry.kernel.targetoptions.get("launch_bounds")
+    code, _ = cuda.compile(entry.kernel.py_func, entry.signature(), cc=cc, device=False, abi="numba", output=output,
+                           launch_bounds=bounds)
+    return code
+
+
+def report(entry, cc):
+    """What nvJitLink says when it makes machine code from the kernel's LTO-IR."""
+    from cuda.bindings import nvjitlink
+
+    code = compile_kernel(entry, cc, "ltoir")
+    options = [f"-arch=sm_{cc[0]}{cc[1]}", "-lto", "-verbose"]
+    handle = nvjitlink.create(len(options), options)
+    nvjitlink.add_data(handle, nvjitlink.InputType.LTOIR, code, len(code), "kernel")
+    nvjitlink.complete(handle)
+    log = bytearray(nvjitlink.get_info_log_size(handle))
+    nvjitlink.get_info_log(handle, log)
+    log = log.decode()
+    number = lambda pattern: sum(map(int, re.findall(pattern, log)))  # noqa: E731
+    return Report(number(r"Used (\d+) registers"), number(r"(\d+) bytes spill"), number(r"(\d+) bytes stack frame"),
+                  number(r"(\d+) bytes smem"))
+
+
+def table():
+    titles = [f"sm_{a}{b}" for a, b in ARCHITECTURES]
+    yield f"{'kernel':36}" + "".join(f"{title:>18}" for title in titles)
+    for entry in entries():
+        cells = [report(entry, cc) for cc in ARCHITECTURES]
+        yield f"{entry!s:36}" + "".join(f"{r.registers:>6} / {r.spills:>3} / {r.shared:>5}" for r in cells)
+
+
+if __name__ == "__main__":
+    print("registers / bytes spilled / bytes of shared memory")
+    for line in table():
+        print(line, flush=True)
