@@ -25,8 +25,8 @@ INTEGERS = {
     "dx_at", "out_at", "slopes_at",
 }
 INTEGER_ARRAYS = {"control", "order", "labels", "right", "updates", "mistakes"}
-NUMBERS = {"factor", "l2", "scale"}
-DOUBLES = {"right_unit"}
+NUMBERS = {"factor", "parameter", "scale"}
+DOUBLES = {"right_unit", "l2", "alpha"}
 DOUBLE_ARRAYS = {"sums", "rates", "hyper"}
 
 

@@ -8,6 +8,7 @@ from .ops import (
     dense_forward,
     dropout,
     gather,
+    pointwise_loss,
     sigmoid_xent,
     softmax_xent,
     squared_error,
@@ -18,5 +19,5 @@ from .perceptron import perceptron_batch, perceptron_online
 
 __all__ = [
     "dense_backward", "dense_forward", "dropout", "gather", "perceptron_batch", "perceptron_online", "philox",
-    "sigmoid_xent", "softmax_xent", "squared_error", "update",
+    "pointwise_loss", "sigmoid_xent", "softmax_xent", "squared_error", "update",
 ]

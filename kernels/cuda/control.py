@@ -2,7 +2,8 @@
 
 control int64 (LENGTH,)    where training stands; kernels read it, `steps.finish_step` moves it on
 sums    float64 (4,)       loss, right answers and weights since the epoch's start; the weight of the step's rows
-constants (9,)             `update_rules.step_constants` of this step, in the operands' dtype
+constants (10,)            `update_rules.step_constants` of this step and what l2 and alpha make together, in the
+                           operands' dtype
 """
 import numpy as np
 
@@ -13,7 +14,7 @@ from .shims import device
 POSITION, START, ROWS, STEP, TOTAL_ROWS, BATCH, LISTED, LABELLED, WEIGHTED = range(9)
 LENGTH = 9
 LOSS, RIGHT, WEIGHTS, BATCH_WEIGHT = range(4)
-CONSTANTS = 9
+CONSTANTS, L2 = 10, 9
 
 
 @device

@@ -17,7 +17,7 @@ import numpy as np
 
 from .. import update_rules
 from . import tile as plain_tile
-from .control import ROWS, STEP
+from .control import L2, ROWS, STEP
 from .philox import kept
 from .scalars import functions
 from .shims import cuda
@@ -35,7 +35,7 @@ def kernels(dtype, tile):
     tile_rows, tile_columns, threads, elements = tile.rows, tile.columns, tile.threads, tile.shared
     multiply, size = tile.multiply, tile_rows * tile_columns
     with_slope, apply_rule = functions(dtype).with_slope, functions(dtype).apply_rule
-    sgd, adam = update_rules.SGD, update_rules.ADAM
+    sgd, adam, adamw = update_rules.SGD, update_rules.ADAM, update_rules.ADAMW
 
     @cuda.jit(launch_bounds=threads)
     def forward(x, x_at, w, w_at, b, b_at, control, k, n, activation, y, y_at, slopes, slopes_at, training, factor,
@@ -87,7 +87,7 @@ def kernels(dtype, tile):
                 db[c] = shared[e]
 
     @cuda.jit(launch_bounds=threads)
-    def weight_update(h, dz, table, layers, control, constants, rule, l2, w, s1, s2):
+    def weight_update(h, dz, table, layers, control, constants, rule, w, s1, s2):
         shared = cuda.shared.array(elements, dtype, alignment=ALIGNMENT)
         m, t = control[ROWS], cuda.threadIdx.x
         if m == 0:
@@ -101,7 +101,7 @@ def kernels(dtype, tile):
         multiply(h, table[entry, X_AT] + r0, 1, k, k - r0, k + 1 - r0, dz, table[entry, DZ_AT] + c0, n, 1, n - c0, m,
                  shared)
         c1, c2, c3, c4, c5 = constants[1], constants[2], constants[3], constants[4], constants[5]
-        c6, c7, c8 = constants[6], constants[7], constants[8]
+        c6, c7, c8, l2 = constants[6], constants[7], constants[8], constants[L2]
         for e in range(t, size, threads):
             r, c = r0 + e // tile_columns, c0 + e % tile_columns
             if r <= k and c < n:
@@ -109,7 +109,7 @@ def kernels(dtype, tile):
                 weight, first, second = w[here], zero, zero
                 if rule != sgd:
                     first = s1[here]
-                if rule >= adam:
+                if rule in (adam, adamw):
                     second = s2[here]
                 gradient = shared[e]
                 if r < k:                                   # weight decay and l2 are not for biases
@@ -120,7 +120,7 @@ def kernels(dtype, tile):
                 w[here] = weight
                 if rule != sgd:
                     s1[here] = first
-                if rule >= adam:
+                if rule in (adam, adamw):
                     s2[here] = second
 
     return SimpleNamespace(forward=forward, input_gradient=input_gradient, weight_gradient=weight_gradient,

@@ -1,7 +1,7 @@
-"""The three losses with their gradients, a warp a row; softmax of rows. Formulas: `kernels`; twin: `reference.losses`.
+"""The losses with their gradients, a warp a row; softmax of rows. Formulas: `kernels`; twin: `reference.losses`.
 
-    row_loss  kernel(loss, z, z_at, n, labels, targets, weights, order, control, sums, times_slope, dz, dz_at, losses,
-                     right)
+    row_loss  kernel(loss, parameter, z, z_at, n, labels, targets, weights, order, control, sums, times_slope, dz,
+                     dz_at, losses, right)
         losses[r] = lᵣ, not weighted; right[r]: 1 or 0 (softmax), how many outputs are on the right side (sigmoid);
         dz = ∂lᵣ/∂z wᵣ / Σ w, times what dz held before where that is slopes. dz may be z.
 
@@ -40,7 +40,7 @@ def warp_largest(value, place):
 @functools.cache
 def kernels(dtype):
     jit, sigmoid = literals_in(dtype), functions(dtype).sigmoid
-    softmax_xent, sigmoid_xent = codes.SOFTMAX_XENT, codes.SIGMOID_XENT
+    softmax_xent, sigmoid_xent, squared_error = codes.SOFTMAX_XENT, codes.SIGMOID_XENT, codes.SQUARED_ERROR
     zero, one, two, lowest = dtype(0), dtype(1), dtype(2), dtype(-math.inf)
 
     @device
@@ -112,9 +112,33 @@ def kernels(dtype):
             put(dz, dz_at + j, two * difference * scale, times_slope)
         return warp_sum(loss), 0
 
+    @jit
+    def pointwise_row(loss, parameter, z, at, n, lane, t, t_at, scale, times_slope, dz, dz_at):
+        """Huber, absolute, quantile and Poisson loss; comparisons leave NaN as it is."""
+        above, below, total = 1.0 + 0.0 * parameter, -1.0 + 0.0 * parameter, 0.0 * parameter
+        if loss == codes.QUANTILE:
+            above, below = 1.0 - parameter, -parameter
+        for j in range(lane, n, 32):
+            value, target = z[at + j], t[t_at + j]
+            e = value - target
+            if loss == codes.POISSON:
+                slope = math.exp(value) - target
+                part = slope
+                if target > 0.0:
+                    part -= target * (value - math.log(target))
+            elif loss == codes.HUBER:
+                slope = parameter if e > parameter else -parameter if e < -parameter else e
+                part = slope * (e - 0.5 * slope)
+            else:
+                slope = above if e > 0.0 else below if e < 0.0 else e
+                part = slope * e
+            total += part
+            put(dz, dz_at + j, slope * scale, times_slope)
+        return warp_sum(total), 0
+
     @cuda.jit(launch_bounds=32 * WARPS)
-    def row_loss(loss, z, z_at, n, labels, targets, weights, order, control, sums, times_slope, dz, dz_at, losses,
-                 right):
+    def row_loss(loss, parameter, z, z_at, n, labels, targets, weights, order, control, sums, times_slope, dz, dz_at,
+                 losses, right):
         lane, r = cuda.threadIdx.x & 31, cuda.blockIdx.x * WARPS + (cuda.threadIdx.x >> 5)
         if r >= control[ROWS]:
             return
@@ -132,8 +156,11 @@ def kernels(dtype):
             scale = scale / dtype(n)
             if loss == sigmoid_xent:
                 value, good = sigmoid_row(z, at, n, lane, targets, row * n, scale, times_slope, dz, to)
-            else:
+            elif loss == squared_error:
                 value, good = squared_row(z, at, n, lane, targets, row * n, scale, times_slope, dz, to)
+            else:
+                value, good = pointwise_row(loss, parameter, z, at, n, lane, targets, row * n, scale, times_slope, dz,
+                                            to)
             value = value / dtype(n)
         if lane == 0:
             losses[r] = value

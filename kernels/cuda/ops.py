@@ -79,7 +79,12 @@ def squared_error(z, targets, weights, dz):
     return _loss(loss_codes.SQUARED_ERROR, z, np.empty(0, np.int64), targets, weights, dz)
 
 
-def _loss(loss, z, labels, targets, weights, dz):
+def pointwise_loss(loss, parameter, z, targets, weights, dz):
+    """The mean of one of the pointwise losses (Huber, absolute, Poisson, quantile), dz its gradient."""
+    return _loss(loss, z, np.empty(0, np.int64), targets, weights, dz, parameter)
+
+
+def _loss(loss, z, labels, targets, weights, dz, parameter=0.0):
     m, n = z.shape
     if m == 0:
         return 0.0
@@ -91,7 +96,8 @@ def _loss(loss, z, labels, targets, weights, dz):
     weights = flat(weights)
     steps.sum_weights[1, steps.THREADS](weights, order, control, sums)
     losses.kernels(dtype).row_loss[blocks(m, losses.WARPS), 32 * losses.WARPS](
-        loss, flat(z), 0, n, flat(labels), flat(targets), weights, order, control, sums, 0, flat(dz), 0, values, right)
+        loss, dtype(parameter), flat(z), 0, n, flat(labels), flat(targets), weights, order, control, sums, 0, flat(dz),
+        0, values, right)
     steps.add_totals[1, steps.THREADS](weights, order, values, right, 0.0, control, sums)
     total, _, weight, _ = sums.copy_to_host()
     return float(total / weight) if weight > 0 else 0.0
@@ -100,19 +106,19 @@ def _loss(loss, z, labels, targets, weights, dz):
 @functools.cache
 def update_kernel(dtype):
     apply_rule = functions(dtype).apply_rule
-    sgd, adam, zero = update_rules.SGD, update_rules.ADAM, dtype(0)
+    sgd, adam, adamw, zero = update_rules.SGD, update_rules.ADAM, update_rules.ADAMW, dtype(0)
 
     @cuda.jit
     def update(rule, count, c0, c1, c2, c3, c4, c5, c6, c7, c8, w, g, s1, s2):
         i = cuda.blockIdx.x * ELEMENTWISE + cuda.threadIdx.x
         if i < count:
             first = s1[i] if rule != sgd else zero
-            second = s2[i] if rule >= adam else zero
+            second = s2[i] if rule in (adam, adamw) else zero
             weight, first, second = apply_rule(rule, w[i], g[i], first, second, (c0, c1, c2, c3, c4, c5, c6, c7, c8))
             w[i] = weight
             if rule != sgd:
                 s1[i] = first
-            if rule >= adam:
+            if rule in (adam, adamw):
                 s2[i] = second
 
     return update

@@ -44,7 +44,7 @@ def functions(dtype):
     relu, leaky_relu, sigmoid, gelu, silu, sign = f.relu, f.leaky_relu, f.sigmoid, f.gelu, f.silu, f.sign
     relu_slope, leaky_relu_slope, tanh_slope = f.relu_slope, f.leaky_relu_slope, f.tanh_slope
     sigmoid_slope, gelu_slope, silu_slope = f.sigmoid_slope, f.gelu_slope, f.silu_slope
-    tanh = math.tanh
+    tanh, exp = math.tanh, math.exp
 
     @jit
     def activate(code, z):
@@ -62,6 +62,8 @@ def functions(dtype):
             return silu(z)
         if code == codes.SIGN:
             return sign(z)
+        if code == codes.EXP:
+            return exp(z)
         return z
 
     @jit
@@ -89,6 +91,7 @@ def functions(dtype):
 
     rules = update_rules.define(jit, math.sqrt, reciprocal_sqrt)
     sgd, momentum, nesterov, rmsprop, adam = rules.sgd, rules.momentum, rules.nesterov, rules.rmsprop, rules.adam
+    gradient = rules.gradient
 
     @jit
     def apply_rule(rule, w, g, s1, s2, c):
@@ -100,6 +103,8 @@ def functions(dtype):
             return nesterov(w, g, s1, s2, c)
         if rule == update_rules.RMSPROP:
             return rmsprop(w, g, s1, s2, c)
+        if rule == update_rules.GRADIENT:
+            return gradient(w, g, s1, s2, c)
         return adam(w, g, s1, s2, c)                            # adamw too
 
     return SimpleNamespace(activate=activate, slope=slope, with_slope=with_slope, sigmoid=sigmoid,

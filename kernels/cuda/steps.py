@@ -1,6 +1,7 @@
 """Between two steps: sum up the one that is done, set `control`, `sums` and `constants` for the next; gather its rows.
 
-    finish_step(first, weights, order, rates, rule, hyper, losses, right, right_unit, control, sums, constants)
+    finish_step(first, weights, order, rates, rule, hyper, l2, alpha, losses, right, right_unit, control, sums,
+                constants)
         One block. `first` starts an epoch: no step is done yet. Past the last step ROWS is 0, and all kernels rest: a
         graph of steps may be replayed beyond the end of an epoch.
     gather(x, order, control, k, scale, out, out_at)
@@ -17,7 +18,7 @@ import numpy as np
 from .control import (
     BATCH,
     BATCH_WEIGHT,
-    CONSTANTS,
+    L2,
     LOSS,
     POSITION,
     RIGHT,
@@ -95,10 +96,11 @@ def _add_totals(weights, order, losses, right, right_unit, control, sums, shared
 
 @functools.cache
 def kernels(dtype):
-    count, step_constants = CONSTANTS, functions(double).step_constants
+    step_constants = functions(double).step_constants
 
     @cuda.jit(launch_bounds=THREADS)
-    def finish_step(first, weights, order, rates, rule, hyper, losses, right, right_unit, control, sums, constants):
+    def finish_step(first, weights, order, rates, rule, hyper, l2, alpha, losses, right, right_unit, control, sums,
+                    constants):
         shared = cuda.shared.array(THREADS, double)
         t = cuda.threadIdx.x
         if first != 0:
@@ -119,7 +121,7 @@ def kernels(dtype):
             control[START], control[ROWS] = start, rows
             if rows > 0:
                 values = step_constants(rule, hyper, rates[position], control[STEP] + 1)
-                for i in range(count):
+                for i in range(L2):
                     constants[i] = values[i]
         cuda.syncthreads()
         total = double(0)
@@ -128,6 +130,8 @@ def kernels(dtype):
         total = block_sum(total, shared)
         if t == 0:
             sums[BATCH_WEIGHT] = total
+            if rows > 0:
+                constants[L2] = l2 + (alpha / total if total > double(0) else alpha - alpha)
 
     @cuda.jit
     def gather(x, order, control, k, scale, out, out_at):
