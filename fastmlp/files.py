@@ -1,9 +1,11 @@
 """Model files: safetensors with a JSON header. Reading one never runs code, and believes nothing it has not checked.
 
-Tensors: ``layers.0.weight`` (n_in, n_out), ``layers.0.bias`` (n_out,), ``layers.1.weight``, ...
-Header: one JSON object under the key "fastmlp" with format, library, sizes, activations, output, loss, classes, flat,
-scale, feature_names, dropout; and under "crc32" the checksum of that header and all tensors.
-Format 1 had no checksum. Every version reads all formats up to its own.
+Tensors: ``layers.0.weight`` (n_in, n_out), ``layers.0.bias`` (n_out,), ``layers.1.weight``, ...; and where the model
+scales its input itself (`scaling.InputScaling`) ``input.center``, ``input.factor`` (features,).
+Header: one JSON object under the key "fastmlp" with format, library, sizes, activations, output, loss, loss_parameter,
+classes, flat, scale, clip (null without input scaling), spread, feature_names, dropout; and under "crc32" the checksum
+of that header and all tensors.
+Format 1 had no checksum, format 2 no loss_parameter, clip and spread. Every version reads all formats up to its own.
 """
 import contextlib
 import json
@@ -18,9 +20,10 @@ import numpy as np
 
 from . import checks
 from .kernels import activations as act
-from .model import MLP, task_of_output
+from .model import MLP, OUTPUT_OF_LOSS, task_of_output
+from .scaling import InputScaling
 
-FORMAT = 2
+FORMAT = 3
 MOST_LABEL_BYTES = 1 << 28
 # What reading a file that is not what it should be may raise.
 UNREADABLE = (LookupError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
@@ -33,11 +36,14 @@ def save(model, path):
         "format": FORMAT, "library": f"fastmlp {__version__}", "sizes": model.sizes,
         "activations": model.activations, "output": model.output, "loss": model.loss, "flat": model.task.flat,
         "classes": _classes_to_json(model.classes), "scale": model.scale, "feature_names": model.feature_names,
-        "dropout": model.dropout,
+        "dropout": model.dropout, "loss_parameter": model.task.loss_parameter, "spread": model.spread,
+        "clip": None if model.scaling is None else model.scaling.clip,
     }
     tensors = {f"layers.{l}.{kind}": np.ascontiguousarray(array)
                for kind, arrays in (("weight", model.weights), ("bias", model.biases))
                for l, array in enumerate(arrays)}
+    if model.scaling is not None:
+        tensors |= {"input.center": model.scaling.center, "input.factor": model.scaling.factor}
     write_whole(Path(path), to_bytes(tensors, "fastmlp", header))
 
 
@@ -115,10 +121,13 @@ def load(path):
             for l, (w, b) in enumerate(zip(model.weights, model.biases, strict=True)):
                 w[:] = tensors[f"layers.{l}.weight"]
                 b[:] = tensors[f"layers.{l}.bias"]
+            model.spread = header["spread"]
+            if header["clip"] is not None:
+                model.scaling = InputScaling(tensors["input.center"], tensors["input.factor"], header["clip"])
     except (SafetensorError, *UNREADABLE) as error:
         raise ValueError(f"{path} is not a model file that this version of fastmlp can read: {error}") from error
-    if not np.isfinite(model.parameters).all():
-        raise ValueError(f"{path} is damaged: it holds weights that are not finite")
+    if not all(np.isfinite(tensor).all() for tensor in tensors.values()):
+        raise ValueError(f"{path} is damaged: it holds numbers that are not finite")
     return model
 
 
@@ -142,11 +151,15 @@ def _header(metadata):
     checks.choice("output", header["output"], act.NAMES)
     checks.real("scale", header["scale"])
     header["task"] = task_of_output(header["output"], sizes[-1], _classes_from_json(header["classes"]))
-    if header["task"].loss != header["loss"]:
+    if header["task"].loss != header["loss"] and OUTPUT_OF_LOSS.get(header["loss"]) != header["output"]:
         raise ValueError(f"loss {header['loss']!r} does not belong to output {header['output']!r}")
     if not isinstance(header["flat"], bool):
         raise TypeError("flat must be true or false")
-    header["task"] = replace(header["task"], flat=header["flat"])
+    parameter = checks.real("loss_parameter", header.setdefault("loss_parameter", 0.0), minimum=0)
+    header["task"] = replace(header["task"], flat=header["flat"], loss=header["loss"], loss_parameter=parameter)
+    header["spread"] = checks.real("spread", header.setdefault("spread", 1.0), above=0)
+    if header.setdefault("clip", None) is not None:
+        header["clip"] = checks.real("clip", header["clip"], above=0)
     names = header["feature_names"]
     if names is not None:
         if len(names) != sizes[0] or not all(isinstance(name, str) for name in names):
@@ -160,6 +173,8 @@ def _check_tensors(file, header):
     wanted = {}
     for l, (n_in, n_out) in enumerate(pairwise(header["sizes"])):
         wanted |= {f"layers.{l}.weight": [n_in, n_out], f"layers.{l}.bias": [n_out]}
+    if header["clip"] is not None:
+        wanted |= {f"input.{name}": [header["sizes"][0]] for name in ("center", "factor")}
     found = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     if found.keys() != wanted.keys():
         raise ValueError(f"it holds the tensors {sorted(found)}, its sizes ask for {sorted(wanted)}")

@@ -37,6 +37,9 @@ class MLP:
     classes : (K,) the labels `predict` gives back; None for multilabel and for numbers
     loss : str or None, what `evaluate` computes
     scale : float the input is multiplied by: 1/255 after training on 8-bit images
+    scaling : fastmlp.scaling.InputScaling or None: plain arrays `center` and `factor` (features,) and a number `clip`;
+        scaling(x) is what the first layer reads instead of x, in training and in prediction
+    spread : float, a power of two: what y was divided by in training; `parameters` have it multiplied in again
     feature_names : tuple of str or None, the columns of the frame trained on
     dropout : tuple of float, the rates used in training, one for each hidden layer
     history : History, the numbers of every epoch of training
@@ -51,6 +54,7 @@ class MLP:
         self.output = output
         self.task = task if task is not None else Task(None, self.sizes[-1])
         self.scale = float(scale)
+        self.scaling, self.spread = None, 1.0
         self.feature_names = feature_names
         self.dropout = tuple(dropout) if dropout is not None else (0.0,) * len(self.activations)
         self.history = History()
@@ -231,6 +235,8 @@ class MLP:
         """The last layer's outputs for a checked x, under the activation `output`."""
         out = np.empty((len(x), self.sizes[-1]), self.dtype)
         kernels = device.kernels(self.device)
+        if self.scaling is not None:
+            x = self.scaling(x)
         kernels.forward(self.parameters, self.sizes, self.activation_codes(output), x, self.scale,
                         device.threads(self.n_threads), out)
         return out

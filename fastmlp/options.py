@@ -9,7 +9,7 @@ from .checkpoints import Checkpoint, open_checkpoint
 from .kernels import activations as act
 from .losses import loss_of
 from .model import MLP
-from .optimizers import optimizer_of
+from .optimizers import Adam, optimizer_of
 from .schedules import schedule_of
 
 
@@ -44,12 +44,22 @@ class Options:
     verbose: int
     callbacks: tuple
     checkpoint: Checkpoint | None = None
+    scaling: str = "none"
+    keep_best: bool = False
+
+
+# preset="tabular", after RealMLP (Holzmüller et al. 2024, arXiv 2407.04491); bench/preset.py compares it with none.
+TABULAR_OPTIMIZER = Adam(learning_rate=0.005, beta2=0.95)
 
 
 def check_options(*, hidden, activation, dropout, loss, initializer, optimizer, learning_rate, schedule, l2, epochs,
                   batch_size, validation_fraction, early_stopping, class_weight, device, dtype, n_threads, seed,
-                  verbose, callbacks, model=None, checkpoint=None):
+                  verbose, callbacks, model=None, checkpoint=None, scaling=None, preset=None):
     """`Options` from what people pass to `train`; TypeError or ValueError names the one that cannot be used."""
+    if preset is not None:
+        checks.choice("preset", preset, ("tabular",))
+        optimizer = TABULAR_OPTIMIZER if optimizer == "adam" else optimizer
+        schedule, scaling = schedule or "cosine", scaling or "robust"
     loss_of(loss)  # refuses what is none; what "auto" means depends on y
     checkpoint = open_checkpoint(checkpoint)
     if seed is None:
@@ -59,6 +69,7 @@ def check_options(*, hidden, activation, dropout, loss, initializer, optimizer, 
         l2=checks.real("l2", l2, minimum=0), optimizer=optimizer_of(optimizer, learning_rate),
         schedule=schedule_of(schedule), callbacks=_callables(callbacks),
         seed=checks.integer("seed", seed, 0), checkpoint=checkpoint,
+        scaling=checks.choice("scaling", scaling or "none", ("none", "robust")), keep_best=preset is not None,
         net=_net_options(hidden, activation, dropout, loss, dtype, model),
         loss=loss,
         initializer=checks.choice("initializer", initializer, initializers.NAMES),

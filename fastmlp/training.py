@@ -11,12 +11,12 @@ from time import perf_counter
 
 import numpy as np
 
-from . import checks, initializers
+from . import checks, initializers, scaling
 from . import device as devices
 from .arrays import first_non_finite
 from .checkpoints import run_record
 from .data import read_data, read_features, read_rows, split, validation_pair, with_class_weight
-from .early_stopping import watch_of
+from .early_stopping import EarlyStopping, watch_of
 from .kernels import losses, update_rules
 from .model import MLP, OUTPUT_OF_LOSS
 from .optimizers import OptimizerState
@@ -40,7 +40,7 @@ def train(X, y, *, hidden=(100,), activation="relu", dropout=0.0, loss="auto", i
           optimizer="adam", learning_rate=None, schedule=None, l2=0.0, epochs=20, batch_size=256,
           validation_data=None, validation_fraction=0.0, early_stopping=None, class_weight=None, sample_weight=None,
           device="auto", dtype="float32", n_threads=None, seed=None, verbose=0, callbacks=(), model=None,
-          checkpoint=None):
+          checkpoint=None, scaling=None, preset=None):
     """Train a multi-layer perceptron by stochastic gradient descent.
 
     Parameters
@@ -84,6 +84,13 @@ def train(X, y, *, hidden=(100,), activation="relu", dropout=0.0, loss="auto", i
     checkpoint : path of a file that is replaced after every epoch by the state of the run. If the process dies, the
         same call resumes after the last whole epoch, to the same bits as an unbroken run; if the run was finished, it
         returns the model at once. Only the epochs that are run call callbacks. One run at a time writes to a path.
+    scaling : "robust" has the model scale its input itself, by the medians and quartiles of the rows trained on, with
+        far values drawn in smoothly (`fastmlp.scaling`), and learn numbers divided by a power of two next to their
+        standard deviation, starting at their mean. Losses stay in the units of y. None or "none": no scaling.
+    preset : "tabular", for rows of unlike columns (after RealMLP, arXiv 2407.04491), stands for scaling="robust",
+        optimizer=fastmlp.Adam(learning_rate=0.005, beta2=0.95), schedule="cosine"; and, where there is validation, the
+        weights of the epoch with the least validation loss are kept. Without validation they are those of the last
+        epoch. Any of these options that is given overrides it; optimizer="adam" is the preset's Adam.
 
     Returns
     -------
@@ -137,11 +144,22 @@ def fit(data, train_rows, options, validation_data=None, model=None):
         model = MLP(sizes, net.activations, OUTPUT_OF_LOSS[task.loss], dtype=net.dtype, task=task,
                     scale=data.scale, feature_names=data.feature_names, dropout=net.dropout)
         initializers.initialize(model.weights, options.initializer, rng)
+        if options.scaling == "robust":
+            scaling.scale_for(model, rows, train_rows)
+    elif options.scaling == "robust" and model.scaling is None:
+        raise ValueError("scaling='robust' contradicts the model to be trained further, which was trained without; "
+                         "leave scaling or preset out")
     validation = _validation_rows(validation_data, rows, held_rows, model)
     rows = with_class_weight(rows, options.class_weight, task, train_rows)
     if rows.weights.size and not rows.weights[train_rows].any():
         raise ValueError("sample_weight and class_weight leave every training row with weight 0")
-    watch = watch_of(options.early_stopping, validation is not None, has_accuracy=task.kind != "numbers")
+    if model.scaling is not None:
+        rows = scaling.scaled(model, rows)
+        validation = None if validation is None else scaling.scaled(model, validation)
+    early_stopping = options.early_stopping
+    if early_stopping is None and options.keep_best and validation is not None:
+        early_stopping = EarlyStopping(patience=epochs)
+    watch = watch_of(early_stopping, validation is not None, has_accuracy=task.kind != "numbers")
     dropout_seed = int(rng.integers(1 << 63))
     history = model.history
     history.begin(_compile(kernels, model.dtype, options.verbose))
@@ -153,10 +171,10 @@ def fit(data, train_rows, options, validation_data=None, model=None):
 
     # Every buffer of training, allocated once; the state works on its own copy of the weights.
     state = kernels.prepare(
-        model.parameters, model.sizes, model.activation_codes(model.trained_output),
+        scaling.scaled_parameters(model), model.sizes, model.activation_codes(model.trained_output),
         dropout=(*model.dropout, 0.0), loss=losses.NAMES.index(task.loss), rule=optimizer.rule, hyper=optimizer.hyper,
         l2=options.l2, batch_size=batch_size, scale=model.scale, seed=dropout_seed, n_threads=n_threads,
-        loss_parameter=task.loss_parameter)
+        loss_parameter=scaling.scaled_loss_parameter(model))
     _take_up_optimizer(kernels, state, model, optimizer)
     model.seed, model.device, model.n_threads = options.seed, options.device, n_threads
 
@@ -168,11 +186,11 @@ def fit(data, train_rows, options, validation_data=None, model=None):
                 show.epoch_begins(epoch + 1)
                 rates = rates_of(schedule, optimizer.learning_rate, epoch, epochs * steps, steps)
                 totals = kernels.train_epoch(state, *rows, rng.permutation(train_rows), rates)
-                numbers = _means(totals, len(train_rows), task)
+                numbers = _means(totals, len(train_rows), model)
                 _synchronise(kernels, state, model, numbers["loss"], optimizer)
                 if validation is not None:
                     totals = kernels.evaluate(state, *validation)
-                    numbers |= _means(totals, len(validation), task, "val_")
+                    numbers |= _means(totals, len(validation), model, "val_")
                 numbers |= {"learning_rate": float(rates[-1]), "seconds": perf_counter() - epoch_started}
                 number = history.append(numbers)
                 show.epoch_ends(numbers)
@@ -236,11 +254,11 @@ def _compile(kernels, dtype, verbose):
     return perf_counter() - started
 
 
-def _means(totals, n, task, prefix=""):
+def _means(totals, n, model, prefix=""):
     """Loss and accuracy from an epoch's totals. The accuracy counts every row once, whatever its weight."""
     loss_sum, correct, weight_sum = totals
-    numbers = {f"{prefix}loss": float(loss_sum / weight_sum) if weight_sum else math.nan}
-    if task.kind != "numbers":
+    numbers = {f"{prefix}loss": scaling.loss_scale(model) * float(loss_sum / weight_sum) if weight_sum else math.nan}
+    if model.task.kind != "numbers":
         numbers[f"{prefix}accuracy"] = float(correct / n)
     return numbers
 
@@ -251,7 +269,7 @@ def _read_if_finite(kernels, state, model):
     kernels.read_parameters(state, parameters)
     finite = first_non_finite(parameters) is None
     if finite:
-        np.copyto(model.parameters, parameters)
+        scaling.take_up(model, parameters)
     return finite
 
 

@@ -129,7 +129,7 @@ def test_damaged_files_are_refused(content, tmp_path):
     model = fastmlp.train(X, INDEX, **QUICK)
     model.parameters[3] = np.nan
     model.save(path)
-    with pytest.raises(ValueError, match="holds weights that are not finite"):
+    with pytest.raises(ValueError, match="holds numbers that are not finite"):
         fastmlp.load(path)
 
 
