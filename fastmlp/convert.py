@@ -13,6 +13,9 @@ __all__ = ["from_keras", "from_sklearn", "from_torch", "to_keras", "to_sklearn",
 
 def scaled_layers(model):
     """[(W, b, activation)] of every layer, the input's scale multiplied into the first W."""
+    if model.scaling is not None:
+        raise ValueError("this net scales its input by itself (scaling='robust'), which the layers of other libraries "
+                         "cannot: set model.scaling = None in a copy, convert that, and pass it model.scaling(X)")
     layers = list(zip(model.weights, model.biases, (*model.activations, model.output), strict=True))
     if model.scale != 1:
         w, b, activation = layers[0]

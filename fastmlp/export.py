@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from .scaling import FARTHEST
+
 __all__ = ["export_numpy", "to_onnx"]
 
 
@@ -58,9 +60,9 @@ CLASSES = {classes}
 
 ACTIVATIONS = {activations}
 
-
+{scaling}
 def outputs(X):
-    h = np.asarray(X, {dtype!r}) * np.{dtype}(SCALE)
+    h = {read}
     start = 0
     for n_in, n_out, activation in zip(SIZES[:-1], SIZES[1:], ACTIVATIONS):
         middle, end = start + n_in * n_out, start + (n_in + 1) * n_out
@@ -80,6 +82,18 @@ PARAMETERS = np.frombuffer(base64.b64decode("""
 '''
 
 
+_SCALING = """
+CENTER = np.array({center}, {dtype!r})
+FACTOR = np.array({factor}, {dtype!r})
+
+
+def scaled(x):
+    s = np.clip((x - CENTER) * FACTOR, -1e9, 1e9)
+    return s / np.sqrt(1 + (s / {clip}) ** 2)
+
+"""
+
+
 def export_numpy(model, path):
     """Write the net as one Python file that needs NumPy and nothing else: `MLP.export_numpy`."""
     from . import __version__
@@ -87,11 +101,18 @@ def export_numpy(model, path):
     kind = model.task.kind
     case = {"classes": model.output, "multilabel": "multilabel"}.get(kind, "flat" if model.task.flat else "numbers")
     answers = {"classes": "labels", "multilabel": "0 or 1 for each label"}.get(kind, "numbers")
+    read = f"np.asarray(X, {model.dtype.name!r}) * np.{model.dtype.name}(SCALE)"
+    scaling = ""
+    if model.scaling is not None:
+        read, inside = f"scaled(np.asarray(X, {model.dtype.name!r}))", model.scaling
+        scaling = _SCALING.format(center=inside.center.tolist(), factor=inside.factor.tolist(), clip=inside.clip,
+                                  dtype=model.dtype.name)
     text = base64.b64encode(model.parameters.astype(model.dtype.newbyteorder("<")).tobytes()).decode()
     Path(path).write_text(_MODULE.format(
         title=repr(model), version=__version__, n_in=model.sizes[0], n_out=model.sizes[-1], answer=answers,
         dtype=model.dtype.name, imports="import math\n" if "gelu" in names else "", sizes=model.sizes,
-        scale=repr(model.scale), classes=None if model.classes is None else model.classes.tolist(),
+        scale=repr(model.scale), classes=None if model.classes is None else model.classes.tolist(), read=read,
+        scaling=scaling,
         functions="\n\n".join(_NUMPY[name] for name in dict.fromkeys(names)),
         activations=f"({', '.join(names)},)", predict=_ANSWERS[case], count=f"{model.n_parameters:,}",
         parameters="\n".join(text[i:i + 116] for i in range(0, len(text), 116)),
@@ -147,6 +168,12 @@ def to_onnx(model, path, *, input_dtype=None):
     h = node("Cast", "X", to=number[dtype.name]) if input_dtype == "uint8" else "X"
     if model.scale != 1:
         h = node("Mul", h, constant("scale", model.scale))
+    if model.scaling is not None:
+        inside, one = model.scaling, constant("one", 1.0)
+        s = node("Mul", node("Sub", h, constant("center", inside.center)), constant("factor", inside.factor))
+        s = node("Clip", s, constant("lowest", -FARTHEST), constant("highest", FARTHEST))
+        part = node("Div", s, constant("clip", inside.clip))
+        h = node("Div", s, node("Sqrt", node("Add", node("Mul", part, part), one)))
     names = (*model.activations, model.output)
     for l, (w, b, name) in enumerate(zip(model.weights, model.biases, names, strict=True), 1):
         h = activate(name, node("Add", node("MatMul", h, constant(f"W{l}", w)), constant(f"b{l}", b)))

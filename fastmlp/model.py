@@ -260,7 +260,8 @@ class MLP:
 
         Raises
         ------
-        ValueError for a layer of more than 32,768 float32 units (16,384 float64): a row's layers live on the stack.
+        ValueError for a net with `scaling`, and for a layer of more than 32,768 float32 units (16,384 float64): a row's
+        layers live on the stack.
 
         Examples
         --------
@@ -276,6 +277,9 @@ class MLP:
         >>> positive(model.as_njit(), np.array([[0.0, 0], [0, 1], [1, 0], [1, 1]]))
         2
         """
+        if self.scaling is not None:
+            raise ValueError("as_njit: this net scales its input by itself (scaling='robust'), which the compiled row "
+                             "does not: set scaling = None in a copy, and pass it rows of model.scaling(X)")
         from .kernels.cpu.row import RowNet
         return RowNet(self.parameters, self.sizes, self.activation_codes(), self.scale)
 

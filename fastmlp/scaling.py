@@ -69,6 +69,7 @@ def scale_for(model, rows, train_rows):
         mean = targets.mean(axis=0, dtype=np.float64)
         deviation = float(np.sqrt(((targets - mean) ** 2).mean()))
         model.spread = 2.0 ** round(np.log2(deviation)) if deviation > 0 else 1.0
+        model.weights[-1][:] *= model.spread  # drawn for the net inside
         model.biases[-1][:] = mean
 
 

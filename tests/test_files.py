@@ -18,6 +18,7 @@ from toy import QUICK, blobs, waves
 
 import fastmlp
 from fastmlp.files import checksum
+from fastmlp.scaling import InputScaling
 
 DATA = Path(__file__).parent / "data"
 VERSIONS = [path.name for path in sorted(DATA.glob("model-format-*.safetensors"))]
@@ -215,6 +216,11 @@ def test_models_of_earlier_versions_are_read(version):
     assert (model.classes.tolist(), model.dropout) == (["cat", "dog", "élan"], (0.25,))
     np.testing.assert_array_equal(model.parameters, np.linspace(-1, 1, 17, dtype=np.float32))
     assert model.predict([[9, 0, 0], [-9, 0, 0]]).tolist() == ["cat", "élan"]
+    if version < "model-format-3":
+        assert model.scaling is None
+    else:
+        scaling = model.scaling
+        assert (scaling.center.tolist(), scaling.factor.tolist(), scaling.clip) == ([0, 0.5, 0], [1, 2, 0.5], 3)
 
 
 def write_fixture(path):
@@ -224,6 +230,7 @@ def write_fixture(path):
                                         [parameters[6:8], parameters[14:]], activation="tanh",
                                         classes=["cat", "dog", "élan"])
     model.dropout = (0.25,)
+    model.scaling = InputScaling(np.array([0, 0.5, 0], np.float32), np.array([1, 2, 0.5], np.float32), 3.0)
     model.save(path)
 
 
