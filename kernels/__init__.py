@@ -6,12 +6,12 @@ files or people; `fastmlp` checks what users pass, once, before anything below r
 
 Letters: m rows (batch), k in-features, n out-features. ``dx`` means ∂loss/∂x.
 Arrays are C-order, float32 or float64 (one dtype per call); inputs first, outputs last; the caller
-allocates every output. Codes (`activation`, `loss`, `rule`) are the integers of `activations`,
-`losses` and `update_rules`.
+allocates every output (what has the default None may be left out, and is returned). Codes
+(`activation`, `loss`, `rule`) are the integers of `activations`, `losses` and `update_rules`.
 
 Operations
 ----------
-dense_forward(x, w, b, activation, y)
+dense_forward(x, w, b, activation, y=None) -> y
     y (m, n) = f(x W + b);  x (m, k), w (k, n), b (n,)
 dense_backward(x, w, y, dy, activation, dz, dx, dw, db)
     dz (m, n) = dy ⊙ f'(z);  dx (m, k) = dz Wᵀ;  dw (k, n) = xᵀ dz;  db (n,) = Σ_rows dz
@@ -30,8 +30,8 @@ pointwise_loss(loss, parameter, z, targets, weights, dz) -> loss
     ABSOLUTE_ERROR   l = |e|;  l' = sign e
     POISSON          l = e^z - t - t (z - log t), half the deviance where z is the log of the mean;  l' = e^z - t
     QUANTILE         l = (1 - q) e where e > 0, else -q e;  l' = 1 - q or -q;  q = parameter
-    In all four: z, dz (m, n); labels int64 (m,) class indices, or empty (0,) when targets are given;
-    targets (m, n), or empty (0, 0) when labels are given; weights (m,), or empty (0,) for all ones.
+    In all four: z, dz (m, n); labels int64 (m,) class indices, or None or empty (0,) when targets are given;
+    targets (m, n), or None or empty (0, 0) when labels are given; weights (m,), or None or empty (0,) for ones.
     Σ w = 0 gives loss 0 and dz 0. The sum over rows runs in float64. dz may be z itself.
 perceptron_online(x, y, theta, bias) -> number of updates
     one pass in order: if yᵢ (θᵀxᵢ + b) ≤ 0 then θ ← θ + yᵢ xᵢ, b ← b + yᵢ;
@@ -45,7 +45,7 @@ perceptron_epoch(x, rows, labels, weights, positive, negative, l2, l1, intercept
     before that θ ← (1 - l2) θ, after it the cumulative l1 penalty. Details: `cpu.perceptron_epoch`.
 update(rule, hyper, learning_rate, step, w, g, s1, s2)
     one optimizer step on flat arrays, in place: see `update_rules`
-dropout(x, rate, seed, step, layer, y)
+dropout(x, rate, seed, step, layer, y=None) -> y
     y = x / (1 - rate) where kept, else 0; element (r, c) is kept when
     philox(counter=(c, r // 4, layer, step), key=(seed low, seed high))[r % 4] >= floor(rate 2³²),
     with 0 <= seed < 2⁶³; four rows share a call, so that the lanes of a vector are neighbouring columns

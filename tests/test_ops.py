@@ -24,7 +24,9 @@ def test_op(package, case):
     expected_result = getattr(reference, case.op)(*expected.values())
 
     errors = {name: cases.error(arguments[name], expected[name]) for name in case.outputs}
-    if expected_result is not None:
+    if isinstance(result, np.ndarray):             # an output that may be left out is returned
+        np.testing.assert_array_equal(result, arguments[case.outputs[0]])
+    elif expected_result is not None:
         # A loss near 0 is the difference of logits around 1, and rounds like them.
         errors["result"] = abs(result - expected_result) / max(1, abs(expected_result))
     too_large = {name: e for name, e in errors.items() if not e <= case.tolerance}

@@ -1,31 +1,31 @@
 """The CPU kernels: Numba, with explicit vectors. Operations, shapes and meanings: `kernels`.
 
-`simd` the vector vocabulary · `gemm` the tile · `dense`, `losses`, `perceptron`, `update`, `philox`, `gather`
+`simd` the vector vocabulary · `gemm` the tile · `dense`, `losses`, `perceptron`, `optimizer`, `masks`, `rows`
 operations on plain arrays · `layout`, `network`, `epoch` a training step on panels · `threads`, `jit` how it all
-runs · `training` the calls that `fastmlp` makes.
-"""
-from .dense import dense_backward, dense_forward
-from .gather import gather
-from .losses import pointwise_loss, sigmoid_xent, softmax_xent, squared_error
-from .perceptron import perceptron_batch, perceptron_epoch, perceptron_online
-from .philox import dropout, philox
-from .training import (
-    evaluate,
-    forward,
-    needs_compiling,
-    prepare,
-    read_optimizer,
-    read_parameters,
-    train_epoch,
-    warm_up,
-    write_optimizer,
-    write_parameters,
-)
-from .update import update
+runs · `training` the calls that `fastmlp` makes · `row` one row through a net, inside anybody's compiled code.
 
-__all__ = [
-    "dense_backward", "dense_forward", "dropout", "evaluate", "forward", "gather", "needs_compiling",
-    "perceptron_batch", "perceptron_epoch", "perceptron_online", "philox", "pointwise_loss", "prepare",
-    "read_optimizer", "read_parameters", "sigmoid_xent", "softmax_xent", "squared_error", "train_epoch", "update",
-    "warm_up", "write_optimizer", "write_parameters",
-]
+An operation is imported when it is first named, and compiled for a dtype when it is first called.
+"""
+import importlib
+
+_HOME = {
+    "dense_backward": "dense", "dense_forward": "dense", "dropout": "masks", "evaluate": "training",
+    "forward": "training", "gather": "rows", "needs_compiling": "training", "perceptron_batch": "perceptron",
+    "perceptron_epoch": "perceptron", "perceptron_online": "perceptron", "philox": "masks", "pointwise_loss": "losses",
+    "prepare": "training", "read_optimizer": "training", "read_parameters": "training", "sigmoid_xent": "losses",
+    "softmax_xent": "losses", "squared_error": "losses", "train_epoch": "training", "update": "optimizer",
+    "warm_up": "training", "write_optimizer": "training", "write_parameters": "training",
+}
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name):
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__():
+    return sorted({*globals(), *__all__})

@@ -9,7 +9,7 @@ import numpy as np
 from .. import activations as codes
 from .functions import activate, slope_vector
 from .gemm import columns_tile, panel_width, panels, plain_tile
-from .jit import entry, inlined
+from .jit import inlined, operation
 from .simd import (
     ROWS,
     at,
@@ -47,13 +47,14 @@ def _pack(b, rows, step, columns, panel):
             store(panel, r * width + v, load_first(b, r * step + v, columns - v))
 
 
-@entry
-def dense_forward(x, w, b, activation, y):
-    """y = f(x W + b) in one pass over y.
+@operation
+def dense_forward(x, w, b, activation, y=None):
+    """y = f(x W + b) in one pass over y, which is returned.
 
     Parameters
     ----------
-    x : (m, k), w : (k, n), b : (n,), y : (m, n), all float32 or all float64, C-contiguous; y is written.
+    x : (m, k), w : (k, n), b : (n,), y : (m, n), all float32 or all float64, C-contiguous; y is written,
+        and allocated if left out.
     activation : int, a code of `kernels.activations` (RELU, ...; SOFTMAX is not a function of one element).
 
     Raises
@@ -62,10 +63,13 @@ def dense_forward(x, w, b, activation, y):
 
     Notes
     -----
-    2 m n k flops; reads x n / P times, W m / ROWS times from cache. Formula: standard.
+    Cost: 2 m n k flops; m k + k n + m n numbers at least. Reads x n / P times, W m / ROWS times from cache.
+    Source: standard.
     """
     m, k = x.shape
     n = w.shape[1]
+    if y is None:
+        y = np.empty((m, n), x.dtype)
     if w.shape[0] != k or b.shape[0] != n or y.shape[0] != m or y.shape[1] != n:
         raise ValueError("dense_forward: needs x (m, k), w (k, n), b (n,), y (m, n)")
     if not codes.IDENTITY <= activation <= codes.SIGN:
@@ -87,9 +91,10 @@ def dense_forward(x, w, b, activation, y):
             activate(activation, at(tile, 0), at(bias, 0), rows, n - c, at(tile, 0), at(slopes, 0))
             _store_tile(at(tile, 0), rows, n - c, at(y, r * n + c), n)
     keep_alive(scratch)
+    return y
 
 
-@entry
+@operation
 def dense_backward(x, w, y, dy, activation, dz, dx, dw, db):
     """dz = dy ⊙ f'(z), dx = dz Wᵀ, dw = xᵀ dz, db = Σ_rows dz.
 
@@ -106,7 +111,8 @@ def dense_backward(x, w, y, dy, activation, dz, dx, dw, db):
 
     Notes
     -----
-    4 m n k flops (2 m n k without dx); allocates dz and single panels of x and Wᵀ, packed. Formula: standard.
+    Cost: 4 m n k flops (2 m n k without dx); 2 m k + 2 k n + 3 m n numbers at least. Allocates dz and single panels
+    of x and Wᵀ, packed. Source: standard (chain rule).
     """
     m, k = x.shape
     n = w.shape[1]

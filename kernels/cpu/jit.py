@@ -10,6 +10,7 @@ And a cache that cannot be read or written costs time, never an exception.
 """
 import functools
 import hashlib
+import inspect
 import logging
 import os
 import sys
@@ -19,13 +20,13 @@ from types import SimpleNamespace
 import llvmlite
 import numba
 import numpy
-from numba import njit
+from numba import njit, types
 from numba.core import caching
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler
+from numba.core.typing.templates import infer_global
 
 log = logging.getLogger("fastmlp")
-
 
 
 class _LinkedLibrary(JITCodeLibrary):
@@ -140,6 +141,49 @@ def entry(function):
     dispatcher._cache = _Cache(function)
     dispatcher.is_ready = functools.partial(_is_ready, dispatcher)
     return dispatcher
+
+
+def operation(function=None, *, doubles=()):
+    """An operation for everybody: a Python function that checks its arrays, and in compiled code the kernel itself.
+
+    doubles : names of the arrays that are float64 whatever the others are
+    """
+    if function is None:
+        return functools.partial(operation, doubles=doubles)
+    compiled, names = entry(function), tuple(inspect.signature(function).parameters)
+
+    @functools.wraps(function)
+    def checked(*arguments, **named):
+        if named:
+            arguments = inspect.signature(function).bind(*arguments, **named).args
+        _check_arrays(function.__name__, names, arguments, doubles)
+        return compiled(*arguments)
+
+    infer_global(checked, types.Dispatcher(compiled))
+    return checked
+
+
+def _check_arrays(operation, names, arguments, doubles):
+    """Kernels work on raw memory: C-contiguous arrays, one float dtype. The shapes are checked in compiled code."""
+    floats = {}
+    for name, value in zip(names, arguments, strict=False):
+        if isinstance(value, numpy.ndarray):
+            if not (value.flags.c_contiguous and value.flags.aligned):
+                raise ValueError(f"{operation}: {name} must be C-contiguous and aligned, got strides {value.strides} "
+                                 f"for shape {value.shape}: pass np.ascontiguousarray({name})")
+            if value.dtype in (numpy.float32, numpy.float64):
+                if name not in doubles:
+                    floats[name] = value.dtype.name
+                elif value.dtype != numpy.float64:
+                    raise TypeError(f"{operation}: {name} must be float64, got {value.dtype}")
+            elif value.dtype not in (numpy.int64, numpy.uint8, numpy.bool_):
+                raise TypeError(f"{operation}: {name} must be float32 or float64, or int64 for labels and rows; "
+                                f"got {value.dtype}: pass {name}.astype(...)")
+        elif value is not None and not isinstance(value, int | float | numpy.number):
+            raise TypeError(f"{operation}: {name} must be a NumPy array, got {type(value).__name__}")
+    if len(set(floats.values())) > 1:
+        raise TypeError(f"{operation}: all float arrays must have one dtype, got "
+                        + ", ".join(f"{name} {dtype}" for name, dtype in floats.items()))
 
 
 def _is_ready(dispatcher, dtype):

@@ -21,7 +21,7 @@ from .gemm import UNROLL, columns_tile, panel_width, panels, rows_tile, sparse_t
 from .jit import inlined, outlined
 from .layout import ACTIVATION, DZ, N_IN, N_OUT, WT, B, W, X, Y
 from .losses import loss_row, softmax_label_lanes
-from .philox import four_rows, keep_threshold
+from .masks import four_rows, keep_threshold
 from .simd import (
     ROWS,
     VECTOR_BYTES,

@@ -1,5 +1,5 @@
 """The perceptron's two passes over the data (Rosenblatt 1958). Reference twins: `kernels.reference.perceptron`."""
-from .jit import entry, inlined
+from .jit import inlined, operation
 from .simd import absolute, at, broadcast, constant, fma, get, lanes, load_first, put, store_first, sum_lanes
 
 
@@ -19,12 +19,13 @@ def _add(x, y, k, theta):
         store_first(theta, j, fma(load_first(x, j, k - j), y, load_first(theta, j, k - j)), k - j)
 
 
-@entry
+@operation
 def perceptron_online(x, y, theta, bias):
     """One pass in order: where yᵢ (θᵀxᵢ + b) ≤ 0, θ ← θ + yᵢ xᵢ and b ← b + yᵢ.
 
     x : (m, k), y : (m,) of ±1, theta : (k,), bias : (1,), float32 or float64, C-contiguous; theta and bias are
     changed in place. Returns the number of updates. Raises ValueError for shapes that do not fit together.
+    Cost: 2 m k flops and 2 k for each update; reads x once. Source: Rosenblatt 1958.
     """
     m, k = x.shape
     if y.shape[0] != m or theta.shape[0] != k or bias.shape[0] != 1:
@@ -40,12 +41,13 @@ def perceptron_online(x, y, theta, bias):
     return updates
 
 
-@entry
+@operation
 def perceptron_batch(x, y, theta, bias, delta):
     """One pass: Δ = Σ over rows with yᵢ (θᵀxᵢ + b) ≤ 0 of yᵢ (xᵢ, 1), then (θ, b) ← (θ, b) + Δ / m.
 
     x : (m, k), y : (m,) of ±1, theta : (k,), bias : (1,), delta : (k + 1,) scratch that receives Δ, float32 or
     float64, C-contiguous. Returns the number of mistakes. Raises ValueError for shapes that do not fit together.
+    Cost: 2 m k flops and 2 k for each mistake; reads x once. Source: Rosenblatt 1958, all mistakes of a pass at once.
     """
     m, k = x.shape
     if y.shape[0] != m or theta.shape[0] != k or bias.shape[0] != 1 or delta.shape[0] != k + 1:
@@ -99,7 +101,7 @@ def _cut(theta, x, k, limit, shrunk):
         put(shrunk, j, done + (after - before))
 
 
-@entry
+@operation(doubles=("positive", "negative", "totals"))
 def perceptron_epoch(x, rows, labels, weights, positive, negative, l2, l1, intercept, steps, active, theta, bias,
                      shrunk, totals):
     """K perceptrons, one against the rest each, through the rows `rows` in order; every row is read once for all.
@@ -110,7 +112,9 @@ def perceptron_epoch(x, rows, labels, weights, positive, negative, l2, l1, inter
     (cumulative penalty, Tsuruoka, Tsujii & Ananiadou 2009, section 3.2); intercept : factor of the bias' moves;
     steps : steps done before, for l1; active : bool (K,); theta : (K, k), bias : (K,), changed; shrunk : (K, k) what
     l1 has taken so far, or (0, 0) if l1 is 0; totals : float64 (K, 3), to which Σ max(0, -yz), Σ ½ ‖θ‖² and Σ ‖θ‖₁
-    are added (the last two only with l1 or l2). Raises ValueError for shapes that do not fit together.
+    are added (the last two only with l1 or l2). x, weights, theta, bias and shrunk are float32 or float64,
+    C-contiguous. Raises ValueError for shapes that do not fit together.
+    Cost: 2 m k K flops and 2 k for each mistake; reads the rows once. Source: Rosenblatt 1958.
     """
     units, k = theta.shape
     if x.shape[1] != k or labels.shape[0] != x.shape[0] or positive.shape[0] != units or negative.shape[0] != units:

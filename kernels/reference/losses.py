@@ -19,8 +19,9 @@ def softmax_xent(z, labels, targets, weights, dz):
     if total == 0:
         dz.fill(0)
         return 0.0
+    labelled = labels is not None and labels.size > 0
     np.subtract(z, z.max(axis=1, keepdims=True), out=dz)
-    if labels.size:
+    if labelled:
         rows = np.arange(len(z))
         target_sums, target_logits = 1, dz[rows, labels]
     else:
@@ -30,7 +31,7 @@ def softmax_xent(z, labels, targets, weights, dz):
     losses = target_sums * np.log(sums) - target_logits
 
     dz *= (target_sums / sums)[:, None]
-    if labels.size:
+    if labelled:
         dz[rows, labels] -= 1
     else:
         dz -= targets
@@ -120,7 +121,7 @@ def correct_rows(loss, z, labels, targets):
 
 def row_weights(weights, m):
     """The rows' weights, all one if none are given, and their sum: both in float64."""
-    weights = weights.astype(np.float64) if weights.size else np.ones(m)
+    weights = weights.astype(np.float64) if weights is not None and weights.size else np.ones(m)
     return weights, sum_of_weights(weights, m)
 
 

@@ -26,9 +26,11 @@ def philox(c0, c1, c2, c3, k0, k1):
     return tuple(c.astype(np.uint32) for c in (c0, c1, c2, c3))
 
 
-def dropout(x, rate, seed, step, layer, y):
-    """y = x / (1 - rate) where kept, else 0."""
+def dropout(x, rate, seed, step, layer, y=None):
+    """y = x / (1 - rate) where kept, else 0; returns y."""
+    y = np.empty_like(x) if y is None else y
     drop(x, kept(x.shape, rate, seed, step, layer), rate, y)
+    return y
 
 
 def kept(shape, rate, seed, step, layer):
