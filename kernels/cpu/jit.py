@@ -24,7 +24,6 @@ from numba import njit, types
 from numba.core import caching
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler
-from numba.core.typing.templates import infer_global
 
 log = logging.getLogger("fastmlp")
 
@@ -159,7 +158,8 @@ def operation(function=None, *, doubles=()):
         _check_arrays(function.__name__, names, arguments, doubles)
         return compiled(*arguments)
 
-    infer_global(checked, types.Dispatcher(compiled))
+    # At once, not by `infer_global`: this module may be imported by the very compilation that asks for the name.
+    compiled.typingctx.insert_global(checked, types.Dispatcher(compiled))
     return checked
 
 
