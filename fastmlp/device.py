@@ -5,6 +5,7 @@ Imports nothing of ours but kernels, and each kernel package only when it is cho
 import difflib
 import importlib
 import os
+import sys
 
 NAMES = ("auto", "cpu", "cuda", "reference")
 
@@ -55,15 +56,35 @@ def kernels(device="auto"):
 
 
 def threads(n_threads=None):
-    """The number of threads asked for by argument or by FASTMLP_NUM_THREADS; None leaves it to the kernels."""
+    """The number of threads asked for by argument or by FASTMLP_NUM_THREADS; 1 where we are one of several workers;
+    None leaves it to the kernels: all cores of this process, or as many as OMP_NUM_THREADS allows."""
     name = "n_threads"
     if n_threads is None:
         name, n_threads = "FASTMLP_NUM_THREADS", os.environ.get("FASTMLP_NUM_THREADS") or None
         if n_threads is None:
-            return None
+            return 1 if among_workers() else None
         n_threads = int(n_threads) if n_threads.isdecimal() else n_threads
     if isinstance(n_threads, bool) or not hasattr(n_threads, "__index__"):
         raise TypeError(f"{name} must be a whole number of at least 1, got {n_threads!r}")
     if n_threads < 1:
         raise ValueError(f"{name} must be at least 1, got {n_threads}")
     return int(n_threads)
+
+
+def among_workers():
+    """Whether joblib or dask runs us as one of several workers that share the cores, as scikit-learn's n_jobs does.
+
+    joblib's own processes (loky) are told by OMP_NUM_THREADS how many cores each has, which the kernels heed.
+    """
+    if os.environ.get("OMP_NUM_THREADS"):
+        return False
+    joblib, distributed = sys.modules.get("joblib.parallel"), sys.modules.get("distributed")
+    if joblib is not None and (joblib.get_active_backend()[0].nesting_level or 0) > 0:
+        return True
+    if distributed is None:
+        return False
+    try:
+        distributed.get_worker()
+    except ValueError:  # we are no task of a dask worker
+        return False
+    return True
