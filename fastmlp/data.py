@@ -119,6 +119,20 @@ def with_class_weight(rows, class_weight, task, train_rows):
     return Rows(rows.x, rows.labels, rows.targets, weights)
 
 
+def with_label_smoothing(rows, task, smoothing):
+    """`rows` with targets drawn towards even odds: (1 - ε) target + ε / K, where one sigmoid stands for K = 2."""
+    if not smoothing:
+        return rows
+    outputs, dtype = task.outputs, rows.targets.dtype
+    if rows.labels.size:
+        targets = np.full((len(rows), outputs), smoothing / outputs, dtype)
+        targets[np.arange(len(rows)), rows.labels] = 1 - smoothing + smoothing / outputs
+    else:
+        odds = 2 if task.loss == "sigmoid_cross_entropy" else outputs
+        targets = rows.targets * dtype.type(1 - smoothing) + dtype.type(smoothing / odds)
+    return Rows(rows.x, np.empty(0, np.int64), targets, rows.weights)
+
+
 def input_scale(x):
     """What the net multiplies its input by: 1/255 for 8-bit images, 1 for everything else.
 

@@ -45,16 +45,29 @@ class Options:
     callbacks: tuple
     checkpoint: Checkpoint | None = None
     scaling: str = "none"
-    keep_best: bool = False
+    preset: str | None = None
+    label_smoothing: float | None = None
+
+    def smoothing_for(self, task):
+        """The label smoothing of a training for `task`."""
+        classes = task.kind != "numbers"
+        if self.label_smoothing is None:
+            return TABULAR_SMOOTHING if self.preset == "tabular" and classes else 0.0
+        if self.label_smoothing and not classes:
+            raise ValueError(f"label_smoothing={self.label_smoothing} needs classes or labels, but "
+                             f"loss={task.loss!r} predicts numbers; leave it out")
+        return self.label_smoothing
 
 
 # preset="tabular", after RealMLP (Holzmüller et al. 2024, arXiv 2407.04491); bench/preset.py compares it with none.
 TABULAR_OPTIMIZER = Adam(learning_rate=0.005, beta2=0.95)
+TABULAR_SMOOTHING = 0.1
 
 
 def check_options(*, hidden, activation, dropout, loss, initializer, optimizer, learning_rate, schedule, l2, epochs,
                   batch_size, validation_fraction, early_stopping, class_weight, device, dtype, n_threads, seed,
-                  verbose, callbacks, model=None, checkpoint=None, scaling=None, preset=None):
+                  verbose, callbacks, model=None, checkpoint=None, scaling=None, preset=None,
+                  label_smoothing=None):
     """`Options` from what people pass to `train`; TypeError or ValueError names the one that cannot be used."""
     if preset is not None:
         checks.choice("preset", preset, ("tabular",))
@@ -69,7 +82,9 @@ def check_options(*, hidden, activation, dropout, loss, initializer, optimizer, 
         l2=checks.real("l2", l2, minimum=0), optimizer=optimizer_of(optimizer, learning_rate),
         schedule=schedule_of(schedule), callbacks=_callables(callbacks),
         seed=checks.integer("seed", seed, 0), checkpoint=checkpoint,
-        scaling=checks.choice("scaling", scaling or "none", ("none", "robust")), keep_best=preset is not None,
+        scaling=checks.choice("scaling", scaling or "none", ("none", "robust")), preset=preset,
+        label_smoothing=None if label_smoothing is None else checks.real("label_smoothing", label_smoothing, minimum=0,
+                                                                         below=1),
         net=_net_options(hidden, activation, dropout, loss, dtype, model),
         loss=loss,
         initializer=checks.choice("initializer", initializer, initializers.NAMES),

@@ -15,7 +15,7 @@ from . import checks, initializers, scaling
 from . import device as devices
 from .arrays import first_non_finite
 from .checkpoints import run_record
-from .data import read_data, read_features, read_rows, split, validation_pair, with_class_weight
+from .data import read_data, read_features, read_rows, split, validation_pair, with_class_weight, with_label_smoothing
 from .early_stopping import EarlyStopping, watch_of
 from .kernels import losses, update_rules
 from .model import MLP, OUTPUT_OF_LOSS
@@ -40,7 +40,7 @@ def train(X, y, *, hidden=(100,), activation="relu", dropout=0.0, loss="auto", i
           optimizer="adam", learning_rate=None, schedule=None, l2=0.0, epochs=20, batch_size=256,
           validation_data=None, validation_fraction=0.0, early_stopping=None, class_weight=None, sample_weight=None,
           device="auto", dtype="float32", n_threads=None, seed=None, verbose=0, callbacks=(), model=None,
-          checkpoint=None, scaling=None, preset=None):
+          checkpoint=None, scaling=None, label_smoothing=None, preset=None):
     """Train a multi-layer perceptron by stochastic gradient descent.
 
     Parameters
@@ -87,10 +87,13 @@ def train(X, y, *, hidden=(100,), activation="relu", dropout=0.0, loss="auto", i
     scaling : "robust" has the model scale its input itself, by the medians and quartiles of the rows trained on, with
         far values drawn in smoothly (`fastmlp.scaling`), and learn numbers divided by a power of two next to their
         standard deviation, starting at their mean. Losses stay in the units of y. None or "none": no scaling.
+    label_smoothing : ε, at least 0 and below 1 (None: 0): K classes are learnt as (1 - ε) one-hot + ε / K, one yes or
+        no as (1 - ε) y + ε / 2 (Szegedy et al. 2016). So is the training loss shown; validation is by y as it is.
     preset : "tabular", for rows of unlike columns (after RealMLP, arXiv 2407.04491), stands for scaling="robust",
-        optimizer=fastmlp.Adam(learning_rate=0.005, beta2=0.95), schedule="cosine"; and, where there is validation, the
-        weights of the epoch with the least validation loss are kept. Without validation they are those of the last
-        epoch. Any of these options that is given overrides it; optimizer="adam" is the preset's Adam.
+        optimizer=fastmlp.Adam(learning_rate=0.005, beta2=0.95), schedule="cosine", label_smoothing=0.1 where there are
+        classes or labels; and, where there is validation, the weights of the epoch with the least validation loss are
+        kept. Without validation they are those of the last epoch. Any of these options that is given overrides it;
+        optimizer="adam" is the preset's Adam.
 
     Returns
     -------
@@ -153,11 +156,12 @@ def fit(data, train_rows, options, validation_data=None, model=None):
     rows = with_class_weight(rows, options.class_weight, task, train_rows)
     if rows.weights.size and not rows.weights[train_rows].any():
         raise ValueError("sample_weight and class_weight leave every training row with weight 0")
+    rows = with_label_smoothing(rows, task, options.smoothing_for(task))
     if model.scaling is not None:
         rows = scaling.scaled(model, rows)
         validation = None if validation is None else scaling.scaled(model, validation)
     early_stopping = options.early_stopping
-    if early_stopping is None and options.keep_best and validation is not None:
+    if early_stopping is None and options.preset == "tabular" and validation is not None:
         early_stopping = EarlyStopping(patience=epochs)
     watch = watch_of(early_stopping, validation is not None, has_accuracy=task.kind != "numbers")
     dropout_seed = int(rng.integers(1 << 63))

@@ -7,6 +7,7 @@ from toy import DEVICES, QUICK, blobs, waves
 
 import fastmlp
 from fastmlp.data import read_data
+from fastmlp.labels import Task
 from fastmlp.options import check_options
 from fastmlp.scaling import InputScaling, robust_scaling
 from fastmlp.training import OPTION_DEFAULTS, fit
@@ -172,12 +173,13 @@ def test_the_preset_is_what_the_docstring_says():
     options = options_of(preset="tabular")
     assert options.optimizer == fastmlp.Adam(learning_rate=0.005, beta2=0.95)
     assert options.schedule == fastmlp.schedules.Cosine()
-    assert (options.scaling, options.keep_best) == ("robust", True)
+    classes, numbers = Task("softmax_cross_entropy", 3, np.arange(3)), Task("squared_error", 1)
+    assert (options.scaling, options.smoothing_for(classes), options.smoothing_for(numbers)) == ("robust", 0.1, 0)
     plain = options_of()
-    assert (plain.scaling, plain.keep_best) == ("none", False)
-    same = {field.name for field in dataclasses.fields(options)} - {"optimizer", "schedule", "scaling", "keep_best",
+    assert (plain.scaling, plain.smoothing_for(classes)) == ("none", 0)
+    same = {field.name for field in dataclasses.fields(options)} - {"optimizer", "schedule", "scaling", "preset",
                                                                     "seed", "net"}
-    assert all(getattr(plain, name) == getattr(options, name) for name in same - {"label_smoothing"})
+    assert all(getattr(plain, name) == getattr(options, name) for name in same)
 
 
 def test_options_that_are_given_override_the_preset():
@@ -186,6 +188,42 @@ def test_options_that_are_given_override_the_preset():
     assert options_of(preset="tabular", optimizer="sgd").optimizer == fastmlp.SGD()
     assert options_of(preset="tabular", schedule="constant").schedule == fastmlp.schedules.Constant()
     assert options_of(preset="tabular", scaling="none").scaling == "none"
+    classes = Task("softmax_cross_entropy", 3, np.arange(3))
+    assert options_of(preset="tabular", label_smoothing=0).smoothing_for(classes) == 0
+
+
+@DEVICES
+@pytest.mark.parametrize(("labels", "loss"), [(3, "auto"), (2, "auto"), (2, "softmax_cross_entropy")])
+def test_label_smoothing_is_training_on_softened_labels(labels, loss, device):
+    X, y = blobs(classes=labels)
+    options = {**QUICK, "device": device}
+    one = loss == "auto" and labels == 2
+    soft = 0.75 * y + 0.125 if one else 0.75 * np.eye(labels)[y] + 0.25 / labels
+    model = fastmlp.train(X, y, label_smoothing=0.25, loss=loss, validation_data=(X, y), **options)
+    other = fastmlp.train(X, soft, loss="sigmoid_cross_entropy" if one else "softmax_cross_entropy", **options)
+    np.testing.assert_array_equal(model.parameters, other.parameters)
+    assert model.history["accuracy"] == other.history["accuracy"]
+    assert model.history["val_loss"][-1] == pytest.approx(model.evaluate(X, y)["loss"], rel=1e-5)
+
+
+def test_label_smoothing_takes_weights_and_several_labels():
+    X, y = blobs()
+    weights = np.where(y == 0, 3.0, 1.0)
+    one = fastmlp.train(X, y, label_smoothing=0.25, class_weight={0: 3}, **QUICK)
+    other = fastmlp.train(X, y, label_smoothing=0.25, sample_weight=weights, **QUICK)
+    np.testing.assert_array_equal(one.parameters, other.parameters)
+    y = (X[:, :3] > 0).astype(int)
+    model = fastmlp.train(X, y, label_smoothing=0.25, **QUICK)
+    np.testing.assert_array_equal(model.parameters, fastmlp.train(X, 0.75 * y + 0.125, loss="sigmoid_cross_entropy",
+                                                                  **QUICK).parameters)
+
+
+def test_label_smoothing_of_numbers_is_refused():
+    X, y = waves()
+    with pytest.raises(ValueError, match=r"label_smoothing=0\.1 needs classes or labels"):
+        fastmlp.train(X, y, label_smoothing=0.1, **QUICK)
+    with pytest.raises(ValueError, match="label_smoothing must be a finite number at least 0 and below 1"):
+        fastmlp.train(*blobs(), label_smoothing=1, **QUICK)
 
 
 def test_the_best_epoch_is_kept_where_there_is_validation():
