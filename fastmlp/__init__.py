@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .early_stopping import EarlyStopping
     from .ensembles import Ensemble, ensemble
     from .environment import info
+    from .estimators import MLPClassifier, MLPRegressor, Perceptron
     from .files import load
     from .history import History
     from .losses import Huber, Quantile
@@ -46,12 +47,13 @@ _HOME = {"train": "training", "DivergedError": "training", "MLP": "model", "load
          "Adam": "optimizers", "AdamW": "optimizers", "train_perceptron": "perceptron", "info": "environment",
          "cross_validate": "selection", "CrossValidation": "selection", "ensemble": "ensembles",
          "Ensemble": "ensembles",
-         "from_torch": "convert", "from_keras": "convert", "from_sklearn": "convert"}
+         "from_torch": "convert", "from_keras": "convert", "from_sklearn": "convert",
+         "MLPClassifier": "estimators", "MLPRegressor": "estimators", "Perceptron": "estimators"}
 _MODULES = ("datasets", "kernels", "schedules")
 __all__ = ["MLP", "SGD", "Adam", "AdamW", "CrossValidation", "DivergedError", "EarlyStopping", "Ensemble", "History",
-           "Huber", "Momentum", "Quantile", "RMSprop", "__version__", "cross_validate", "datasets", "ensemble",
-           "from_keras", "from_sklearn", "from_torch", "info", "kernels", "load", "schedules", "train",
-           "train_perceptron"]
+           "Huber", "MLPClassifier", "MLPRegressor", "Momentum", "Perceptron", "Quantile", "RMSprop", "__version__",
+           "cross_validate", "datasets", "ensemble", "from_keras", "from_sklearn", "from_torch", "info", "kernels",
+           "load", "schedules", "train", "train_perceptron"]
 
 
 def __getattr__(name):

@@ -36,6 +36,7 @@ HYPER = {
     update_rules.RMSPROP: (0.9, 0.0, 1e-7, 0.0),
     update_rules.ADAM: (0.9, 0.999, 1e-7, 0.0),
     update_rules.ADAMW: (0.9, 0.999, 1e-7, 0.1),
+    update_rules.ADAM_EPS: (0.9, 0.999, 1e-3, 0.0),
     update_rules.GRADIENT: (0.0, 0.0, 0.0, 0.0),
 }
 
@@ -228,7 +229,15 @@ def perceptron_epoch(shape, units, penalty, weighted):
     return build
 
 
+def shuffle(m, seed):
+    def build(rng, dtype):
+        return {"rows": np.arange(m), "seed": seed}
+    return build
+
+
 def perceptron_epoch_cases():
+    for m, seed in ((0, 1), (1, 2), (1000, 0), (1000, 0x7FFFFFFF), (1000, 0xFFFFFFFF)):
+        yield Case("shuffle", f"{m}-seed_{seed}", np.float64, 0, shuffle(m, seed), ("rows",))
     for shape in ROW_SHAPES:
         for penalty in ("none", "l1", "l2"):
             for units, weighted in ((1, False), (4, True)):

@@ -27,7 +27,7 @@ def no_gpu():
 
 REASON = no_gpu()
 # Whole nets are tested in test_cuda_training.py; scikit-learn's perceptron waits at every row, which no GPU hurries.
-NOT_HERE = ("forward", "perceptron_epoch")
+NOT_HERE = ("forward", "perceptron_epoch", "shuffle")
 PLACES = ["simulator"] if REASON and not REQUIRED else ["simulator", "gpu"]
 
 

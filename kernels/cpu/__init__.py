@@ -12,9 +12,9 @@ _HOME = {
     "dense_backward": "dense", "dense_forward": "dense", "dropout": "masks", "evaluate": "training",
     "forward": "training", "gather": "rows", "needs_compiling": "training", "perceptron_batch": "perceptron",
     "perceptron_epoch": "perceptron", "perceptron_online": "perceptron", "philox": "masks", "pointwise_loss": "losses",
-    "prepare": "training", "read_optimizer": "training", "read_parameters": "training", "sigmoid_xent": "losses",
-    "softmax_xent": "losses", "squared_error": "losses", "train_epoch": "training", "update": "optimizer",
-    "warm_up": "training", "write_optimizer": "training", "write_parameters": "training",
+    "prepare": "training", "read_optimizer": "training", "read_parameters": "training", "shuffle": "perceptron",
+    "sigmoid_xent": "losses", "softmax_xent": "losses", "squared_error": "losses", "train_epoch": "training",
+    "update": "optimizer", "warm_up": "training", "write_optimizer": "training", "write_parameters": "training",
 }
 __all__ = sorted(_HOME)
 

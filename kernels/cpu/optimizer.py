@@ -32,7 +32,7 @@ def update(rule, hyper, learning_rate, step, w, g, s1, s2):
         raise ValueError("update: hyper must have 4 numbers and step must be at least 1")
     count = w.shape[0]
     needs_first = rule != update_rules.SGD
-    needs_second = rule == update_rules.ADAM or rule == update_rules.ADAMW
+    needs_second = update_rules.ADAM <= rule <= update_rules.ADAM_EPS
     if g.shape[0] != count or (needs_first and s1.shape[0] != count) or (needs_second and s2.shape[0] != count):
         raise ValueError("update: w, g and the slots that the rule uses must have the same length")
     constants = step_constants(rule, hyper, learning_rate, step)

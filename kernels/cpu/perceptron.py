@@ -86,12 +86,10 @@ def _shrink(theta, factor, k):
 
 
 @inlined
-def _cut(theta, x, k, limit, shrunk):
-    """Each weight whose x is not 0 moves to zero by as much of `limit` as it has not moved yet."""
+def _cut(theta, k, limit, shrunk):
+    """Each weight moves to zero by as much of `limit` as it has not moved yet."""
     for j in range(k):
         before, done = get(theta, j), get(shrunk, j)
-        if get(x, j) == 0:
-            continue
         after = before
         if before > 0:
             after = max(constant(0.0, theta), before - (limit + done))
@@ -101,6 +99,23 @@ def _cut(theta, x, k, limit, shrunk):
         put(shrunk, j, done + (after - before))
 
 
+@operation
+def shuffle(rows, seed):
+    """Fisher and Yates' shuffle of rows (m,) int64 in place, by Marsaglia's xorshift32 from `seed`, 32 bits.
+
+    It is scikit-learn's order of rows in `SGDClassifier` and `Perceptron` (the numbers are cut to 31 bits; seed 0
+    counts as 1), so that the same random_state visits them alike.
+    Cost: one number and one exchange a row. Source: Marsaglia 2003, "Xorshift RNGs".
+    """
+    m, state = rows.shape[0], seed if seed != 0 else 1
+    for i in range(m - 1):
+        state ^= (state << 13) & 0xFFFFFFFF
+        state ^= state >> 17
+        state ^= (state << 5) & 0xFFFFFFFF
+        j = i + (state & 0x7FFFFFFF) % (m - i)
+        rows[i], rows[j] = rows[j], rows[i]
+
+
 @operation(doubles=("positive", "negative", "totals"))
 def perceptron_epoch(x, rows, labels, weights, positive, negative, l2, l1, intercept, steps, active, theta, bias,
                      shrunk, totals):
@@ -108,8 +123,8 @@ def perceptron_epoch(x, rows, labels, weights, positive, negative, l2, l1, inter
 
     x : (any, k), C-order; rows : int64 (m,); labels : int64 (any,) class indices; weights : (any,) or (0,) for ones;
     positive, negative : float64 (K,) how far a mistake moves unit c on a row of class c, and on any other;
-    l2 : every step θ ← (1 - l2) θ; l1 : every step each θⱼ with xⱼ ≠ 0 may be moved by a further l1 towards 0
-    (cumulative penalty, Tsuruoka, Tsujii & Ananiadou 2009, section 3.2); intercept : factor of the bias' moves;
+    l2 : every step θ ← (1 - l2) θ; l1 : every step each θⱼ may be moved by a further l1 towards 0 (cumulative
+    penalty, Tsuruoka, Tsujii & Ananiadou 2009, section 3.2); intercept : factor of the bias' moves;
     steps : steps done before, for l1; active : bool (K,); theta : (K, k), bias : (K,), changed; shrunk : (K, k) what
     l1 has taken so far, or (0, 0) if l1 is 0; totals : float64 (K, 3), to which Σ max(0, -yz), Σ ½ ‖θ‖² and Σ ‖θ‖₁
     are added (the last two only with l1 or l2). x, weights, theta, bias and shrunk are float32 or float64,
@@ -147,4 +162,4 @@ def perceptron_epoch(x, rows, labels, weights, positive, negative, l2, l1, inter
                 _add(here, constant(move, p), k, p)
                 bias[c] += intercept * move
             if l1 != 0:
-                _cut(p, here, k, constant((steps + i + 1) * l1, p), at(shrunk, c * k))
+                _cut(p, k, constant((steps + i + 1) * l1, p), at(shrunk, c * k))

@@ -35,7 +35,7 @@ def kernels(dtype, tile):
     tile_rows, tile_columns, threads, elements = tile.rows, tile.columns, tile.threads, tile.shared
     multiply, size = tile.multiply, tile_rows * tile_columns
     with_slope, apply_rule = functions(dtype).with_slope, functions(dtype).apply_rule
-    sgd, adam, adamw = update_rules.SGD, update_rules.ADAM, update_rules.ADAMW
+    sgd, adam, adam_eps = update_rules.SGD, update_rules.ADAM, update_rules.ADAM_EPS
 
     @cuda.jit(launch_bounds=threads)
     def forward(x, x_at, w, w_at, b, b_at, control, k, n, activation, y, y_at, slopes, slopes_at, training, factor,
@@ -109,7 +109,7 @@ def kernels(dtype, tile):
                 weight, first, second = w[here], zero, zero
                 if rule != sgd:
                     first = s1[here]
-                if rule in (adam, adamw):
+                if adam <= rule <= adam_eps:
                     second = s2[here]
                 gradient = shared[e]
                 if r < k:                                   # weight decay and l2 are not for biases
@@ -120,7 +120,7 @@ def kernels(dtype, tile):
                 w[here] = weight
                 if rule != sgd:
                     s1[here] = first
-                if rule in (adam, adamw):
+                if adam <= rule <= adam_eps:
                     s2[here] = second
 
     return SimpleNamespace(forward=forward, input_gradient=input_gradient, weight_gradient=weight_gradient,

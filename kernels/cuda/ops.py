@@ -106,19 +106,19 @@ def _loss(loss, z, labels, targets, weights, dz, parameter=0.0):
 @functools.cache
 def update_kernel(dtype):
     apply_rule = functions(dtype).apply_rule
-    sgd, adam, adamw, zero = update_rules.SGD, update_rules.ADAM, update_rules.ADAMW, dtype(0)
+    sgd, adam, adam_eps, zero = update_rules.SGD, update_rules.ADAM, update_rules.ADAM_EPS, dtype(0)
 
     @cuda.jit
     def update(rule, count, c0, c1, c2, c3, c4, c5, c6, c7, c8, w, g, s1, s2):
         i = cuda.blockIdx.x * ELEMENTWISE + cuda.threadIdx.x
         if i < count:
             first = s1[i] if rule != sgd else zero
-            second = s2[i] if rule in (adam, adamw) else zero
+            second = s2[i] if adam <= rule <= adam_eps else zero
             weight, first, second = apply_rule(rule, w[i], g[i], first, second, (c0, c1, c2, c3, c4, c5, c6, c7, c8))
             w[i] = weight
             if rule != sgd:
                 s1[i] = first
-            if rule in (adam, adamw):
+            if adam <= rule <= adam_eps:
                 s2[i] = second
 
     return update

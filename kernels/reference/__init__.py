@@ -7,7 +7,7 @@ mislead it; all arithmetic is in the operands' dtype, except sums of losses, whi
 from .dense import dense_backward, dense_forward
 from .inference import forward, gather
 from .losses import pointwise_loss, sigmoid_xent, softmax_xent, squared_error
-from .perceptron import perceptron_batch, perceptron_epoch, perceptron_online
+from .perceptron import perceptron_batch, perceptron_epoch, perceptron_online, shuffle
 from .philox import dropout, philox
 from .training import (
     evaluate,
@@ -23,6 +23,6 @@ from .update import update
 __all__ = [
     "dense_backward", "dense_forward", "dropout", "evaluate", "forward", "gather", "perceptron_batch",
     "perceptron_epoch", "perceptron_online", "philox", "pointwise_loss", "prepare", "read_optimizer",
-    "read_parameters", "sigmoid_xent", "softmax_xent", "squared_error", "train_epoch", "update", "write_optimizer",
-    "write_parameters",
+    "read_parameters", "shuffle", "sigmoid_xent", "softmax_xent", "squared_error", "train_epoch", "update",
+    "write_optimizer", "write_parameters",
 ]

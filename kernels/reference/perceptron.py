@@ -25,6 +25,17 @@ def perceptron_batch(x, y, theta, bias, delta):
     return int(np.count_nonzero(mistakes))
 
 
+def shuffle(rows, seed):
+    """Fisher and Yates' shuffle in place, by the numbers of Marsaglia's xorshift32 cut to 31 bits."""
+    state = seed or 1
+    for i in range(len(rows) - 1):
+        state ^= state << 13 & 0xFFFFFFFF
+        state ^= state >> 17
+        state ^= state << 5 & 0xFFFFFFFF
+        j = i + (state & 0x7FFFFFFF) % (len(rows) - i)
+        rows[i], rows[j] = rows[j], rows[i]
+
+
 def perceptron_epoch(x, rows, labels, weights, positive, negative, l2, l1, intercept, steps, active, theta, bias,
                      shrunk, totals):
     """K perceptrons, one against the rest each, through `rows` in order; those not `active` stay as they are."""
@@ -43,14 +54,13 @@ def perceptron_epoch(x, rows, labels, weights, positive, negative, l2, l1, inter
         theta[learning] = theta[learning] * max(0.0, 1.0 - l2) + moves[:, None] * x[row]
         bias[learning] += intercept * moves
         if l1:
-            cut(theta, learning, x[row] != 0, step * l1, shrunk)
+            cut(theta, learning, step * l1, shrunk)
 
 
-def cut(theta, learning, columns, limit, shrunk):
+def cut(theta, learning, limit, shrunk):
     """Each weight moves to zero by as much of `limit` as it has not moved yet (Tsuruoka, Tsujii & Ananiadou 2009)."""
     for k in learning:
-        before = theta[k, columns]
-        q = shrunk[k, columns]
-        after = np.where(before > 0, np.maximum(0, before - (limit + q)), np.minimum(0, before + (limit - q)))
-        theta[k, columns] = after
-        shrunk[k, columns] += theta[k, columns] - before
+        before = theta[k].copy()
+        theta[k] = np.where(before > 0, np.maximum(0, before - (limit + shrunk[k])),
+                            np.minimum(0, before + (limit - shrunk[k])))
+        shrunk[k] += theta[k] - before

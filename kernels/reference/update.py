@@ -7,13 +7,14 @@
     ADAM      s1 ← β₁ s1 + (1 - β₁) g;    s2 ← β₂ s2 + (1 - β₂) g²
               w ← w - η ŝ1 / (√ŝ2 + ε),   ŝ1 = s1 / (1 - β₁ᵗ), ŝ2 = s2 / (1 - β₂ᵗ)   (Kingma & Ba 2015, algorithm 1)
     ADAMW     w ← w - η λ w, then ADAM                                     (Loshchilov & Hutter 2019)
+    ADAM_EPS  ADAM with ε / √(1 - β₂ᵗ) for ε                               (ibid., end of section 2; scikit-learn)
     GRADIENT  s1 ← s1 + η g;              w stays: sums the gradients of batches, each times its own η
 """
 import numpy as np
 
-from .codes import ADAM, ADAMW, GRADIENT, MOMENTUM, NESTEROV, RMSPROP, SGD
+from .codes import ADAM, ADAM_EPS, ADAMW, GRADIENT, MOMENTUM, NESTEROV, RMSPROP, SGD
 
-SLOTS = (0, 1, 1, 1, 2, 2, 1)  # state arrays that each rule keeps
+SLOTS = (0, 1, 1, 1, 2, 2, 2, 1)  # state arrays that each rule keeps
 BLOCK = 16384  # elements; the temporaries of one block (64 KiB in float32) stay in the cache
 
 
@@ -37,6 +38,8 @@ def update(rule, hyper, learning_rate, step, w, g, s1, s2):
         elif rule == ADAMW:
             wb -= eta * decay * wb
             adam(eta, first, beta2, epsilon, step, wb, gb, s1b, s2b)
+        elif rule == ADAM_EPS:
+            adam(eta, first, beta2, epsilon / (1 - beta2 ** step) ** 0.5, step, wb, gb, s1b, s2b)
         elif rule == GRADIENT:
             s1b += eta * gb
         else:
