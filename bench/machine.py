@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("fastmlp", "numpy", "numba", "llvmlite", "scikit-learn", "torch", "jax", "jaxlib", "keras")
+PACKAGES = ("fastmlp", "numpy", "numba", "llvmlite", "scikit-learn", "torch", "jax", "jaxlib", "keras", "onnxruntime")
 
 
 def cores():

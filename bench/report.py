@@ -119,6 +119,15 @@ def kernels_section(rows):
     return [*text, table(head, lines)]
 
 
+def rows_section(rows):
+    lines = [[case.removeprefix("one row | "), row["name"], with_spread(row["seconds"], time_text),
+              f"{digits(row['ratio'][1])}×", f"{100 * row['fraction'][1]:.0f} %", f"{row['error']:.0e}"]
+             for (case,), members in groups(pick(rows, bench="rows"), "case").items() for row in members]
+    head = "net", "who", "a row (p20, p80)", "÷ ours in @njit", "of the ceiling", "error"
+    return ["## One row at a time\n", "One thread, float32; each call waits for the one before.\n",
+            table(head, lines)] if lines else []
+
+
 def crossover(rows):
     """FLOP of a step from which all threads beat one at every larger step measured; None if never, and the points."""
     points = sorted((row["step_flops"], row["ratio"][1], row["case"])
@@ -184,7 +193,8 @@ def section(path, pictures):
             *training_section(rows, "training", "Training"),
             *training_section(rows, "busy", "Training with one core kept busy by somebody else"),
             *training_section(rows, "steps", "Whole steps, the batch resident", "step"),
-            *accuracy_section(rows), *kernels_section(rows), *scaling_section(rows), *startup_section(rows),
+            *accuracy_section(rows), *kernels_section(rows), *rows_section(rows), *scaling_section(rows),
+            *startup_section(rows),
             *repeat_section(runs)]
 
 
