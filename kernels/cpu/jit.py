@@ -163,27 +163,31 @@ def operation(function=None, *, doubles=()):
     return checked
 
 
+_NUMBERS = (int, float, numpy.number)
+
+
 def _check_arrays(operation, names, arguments, doubles):
     """Kernels work on raw memory: C-contiguous arrays, one float dtype. The shapes are checked in compiled code."""
-    floats = {}
+    common = None                                      # (name, dtype character) of the first float array
     for name, value in zip(names, arguments, strict=False):
         if isinstance(value, numpy.ndarray):
-            if not (value.flags.c_contiguous and value.flags.aligned):
+            flags, kind = value.flags, value.dtype.char
+            if not (flags.c_contiguous and flags.aligned):
                 raise ValueError(f"{operation}: {name} must be C-contiguous and aligned, got strides {value.strides} "
                                  f"for shape {value.shape}: pass np.ascontiguousarray({name})")
-            if value.dtype in (numpy.float32, numpy.float64):
-                if name not in doubles:
-                    floats[name] = value.dtype.name
-                elif value.dtype != numpy.float64:
+            if name in doubles:
+                if kind != "d":
                     raise TypeError(f"{operation}: {name} must be float64, got {value.dtype}")
+            elif kind in "fd":
+                common = common or (name, kind)
+                if kind != common[1]:
+                    raise TypeError(f"{operation}: all float arrays must have one dtype, got "
+                                    f"{common[0]} {numpy.dtype(common[1])}, {name} {value.dtype}")
             elif value.dtype not in (numpy.int64, numpy.uint8, numpy.bool_):
                 raise TypeError(f"{operation}: {name} must be float32 or float64, or int64 for labels and rows; "
                                 f"got {value.dtype}: pass {name}.astype(...)")
-        elif value is not None and not isinstance(value, int | float | numpy.number):
+        elif value is not None and not isinstance(value, _NUMBERS):
             raise TypeError(f"{operation}: {name} must be a NumPy array, got {type(value).__name__}")
-    if len(set(floats.values())) > 1:
-        raise TypeError(f"{operation}: all float arrays must have one dtype, got "
-                        + ", ".join(f"{name} {dtype}" for name, dtype in floats.items()))
 
 
 def _is_ready(dispatcher, dtype):
