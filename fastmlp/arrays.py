@@ -57,13 +57,17 @@ def feature_matrix(value, name, dtype):
     return to_float(array, name, dtype), names
 
 
-def to_float(array, name, dtype):
-    """A numeric `array` in `dtype`, C-order, finite; no copy where it already is."""
+def to_float(array, name, dtype, first_row=0):
+    """A numeric `array` in `dtype`, C-order, finite; no copy where it already is.
+
+    first_row : the number of its first row, where it is a piece of what people passed
+    """
     with np.errstate(over="ignore", invalid="ignore"):
         x = np.ascontiguousarray(array, dtype=dtype)
     where = first_non_finite(x)
     if where is not None:
         found = array[where]
+        where = (where[0] + first_row, *where[1:])
         if np.isfinite(found):
             raise ValueError(f"{name} holds {found:.3g} at {_place(where)}, too large for dtype {np.dtype(dtype)}: "
                              f"scale {name}, or pass dtype='float64'")

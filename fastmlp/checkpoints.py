@@ -21,6 +21,7 @@ from . import device as devices
 from .files import UNREADABLE, checksum, to_bytes, write_whole
 from .kernels import update_rules
 from .optimizers import OptimizerState
+from .streaming import parts
 
 FORMAT = 1
 _KEY = "fastmlp_checkpoint"
@@ -146,6 +147,7 @@ def run_record(options, batch_size, rows, train_rows, validation, model, watch):
         "optimizer": repr(options.optimizer), "schedule": _name(options.schedule), "l2": options.l2,
         "epochs": options.epochs, "batch_size": batch_size, "validation_fraction": options.validation_fraction,
         "early_stopping": repr(watch and watch.rule), "seed": options.seed,
+        "window_rows": getattr(rows.x, "window_rows", None),
         "X": _fingerprint(rows.x),
         "y": _fingerprint(rows.labels, rows.targets, *([] if model.classes is None else [model.classes])),
         "sample_weight or class_weight": _fingerprint(rows.weights),
@@ -158,7 +160,8 @@ def _fingerprint(*arrays):
     digest = hashlib.sha256()
     for array in arrays:
         digest.update(f"{array.dtype.str}{array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+        for part in parts(array):
+            digest.update(np.ascontiguousarray(part).reshape(-1).view(np.uint8))
     return digest.hexdigest()
 
 

@@ -4,6 +4,7 @@ import math
 import operator
 import os
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 
@@ -79,6 +80,16 @@ def dtype(value):
     return kind
 
 
+def output(name, array, shape, dtype):
+    """`array` if it can take values of this shape and dtype; TypeError or ValueError otherwise."""
+    if not all(hasattr(array, attribute) for attribute in ("shape", "dtype", "__setitem__")):
+        raise TypeError(f"{name} must be an array of shape {shape} and dtype {dtype}, got a {type(array).__name__}")
+    if tuple(array.shape) != shape or not np.can_cast(dtype, array.dtype, "same_kind"):
+        raise ValueError(f"{name} must have shape {shape} and a dtype that {dtype} can be cast to, got "
+                         f"{tuple(array.shape)} of {array.dtype}")
+    return array
+
+
 def fits_in_memory(sizes, copies, batch_size, itemsize):
     """Raise ValueError if a net of layer `sizes` cannot fit the machine, before anything is allocated.
 
@@ -86,12 +97,23 @@ def fits_in_memory(sizes, copies, batch_size, itemsize):
     """
     count = sum((n_in + 1) * n_out for n_in, n_out in pairwise(sizes))
     need = itemsize * (copies * count + 2 * batch_size * sum(sizes))
-    try:
-        have = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):  # Windows: no such question; refuse only the absurd
-        have = 1 << 42
+    have = machine_memory()
     if need > have:
         shape = "-".join(map(str, sizes))
         raise ValueError(f"hidden: a {shape} net has {count:,} parameters; with a batch of {batch_size:,} rows "
                          f"it needs {need / 2**30:,.1f} GiB and this machine has {have / 2**30:,.1f} GiB: "
                          "use narrower layers or a smaller batch_size")
+
+
+def machine_memory():
+    """Bytes of memory that this process may fill: the machine's, or less where a container sets a limit."""
+    try:
+        have = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # Windows: no such question; refuse only the absurd
+        return 1 << 42
+    for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            have = min(have, int(Path(limit).read_text()))
+        except (OSError, ValueError):  # no such file, or "max"
+            continue
+    return have

@@ -10,6 +10,7 @@ import numpy as np
 
 from .arrays import as_array, feature_matrix, is_frame, to_float
 from .labels import Task, class_row_weights, encode, task_of
+from .streaming import parts, train_in_windows
 
 log = logging.getLogger("fastmlp")
 
@@ -18,7 +19,7 @@ log = logging.getLogger("fastmlp")
 class Rows:
     """Rows of data in the order the kernels take their arrays.
 
-    x : (n, features) uint8 or the training dtype, C-order
+    x : (n, features) uint8 or the training dtype, C-order; or `streaming.StoredRows`, read in windows
     labels : (n,) int64 class indices, or empty
     targets : (n, outputs) in the training dtype, or empty
     weights : (n,) in the training dtype, or empty for all ones
@@ -37,6 +38,10 @@ class Rows:
 
     def take(self, rows):
         return Rows(*(array[rows] if array.size else array for array in self))
+
+    def take_answers(self, rows):
+        """Labels, targets and weights of these rows."""
+        return tuple(array[rows] if array.size else array for array in (self.labels, self.targets, self.weights))
 
     def answers(self):
         """(n,) the class index of each row (its likeliest class); for tasks of one class a row only."""
@@ -58,24 +63,30 @@ class Dataset:
     scale: float
 
 
-def read_data(X, y, sample_weight, loss, dtype, model=None):
+def read_data(X, y, sample_weight, loss, dtype, model=None, window_rows=None):
     """The `Dataset` that a new net, or `model` further, is trained on."""
-    x, feature_names = read_features(X, "X", dtype, model)
+    x, feature_names = read_features(X, "X", dtype, model, train_in_windows(X, "X", dtype, window_rows))
     task = task_of(y, loss) if model is None else model.task
     scale = input_scale(x) if model is None else model.scale
     return Dataset(read_rows(x, y, sample_weight, task, dtype), task, feature_names, scale)
 
 
-def read_features(X, name, dtype, net=None):
-    """X as the kernels read it, and its columns' names; checked against what `net` (an MLP) expects if given."""
-    x, names = feature_matrix(X, name, dtype)
+def read_features(X, name, dtype, net=None, stored=None):
+    """X as the kernels read it, and its columns' names; checked against what `net` (an MLP) expects if given.
+
+    stored : X as `StoredRows` if it stays where it is
+    """
+    if stored is None:
+        x, names = feature_matrix(X, name, dtype)
+    else:
+        x, names = stored, tuple(map(str, X.columns)) if is_frame(X) else None
     if net is None:
         return x, names
     if names is not None and net.feature_names is not None and names != net.feature_names:
         raise ValueError(_wrong_columns(name, names, net.feature_names))
     if x.shape[1] != net.sizes[0]:
         raise ValueError(f"{name} has {x.shape[1]} features, but the net takes {net.sizes[0]}")
-    if net.scale != 1 and x.dtype != np.uint8 and x.min() >= 0 and 0 < x.max() <= 1:
+    if net.scale != 1 and x.dtype != np.uint8 and stored is None and x.min() >= 0 and 0 < x.max() <= 1:
         warnings.warn(f"{name} lies between 0 and 1, but this net was trained on 8-bit images and multiplies its "
                       f"input by {net.scale:.4g} itself: pass the images as they are", stacklevel=4)
     return x, names
@@ -140,7 +151,7 @@ def input_scale(x):
     """
     if x.dtype != np.uint8:
         return 1.0
-    scale = 1 / 255 if x.max() > 1 else 1.0
+    scale = 1 / 255 if any(part.max() > 1 for part in parts(x)) else 1.0
     log.info("X is uint8: the first layer multiplies it by %s, and the scale is saved with the model",
              "1/255" if scale < 1 else "1 (its values are 0 and 1)")
     return scale

@@ -45,8 +45,9 @@ def ensemble(X, y, n=8, *, sample_weight=None, validation_data=None, seed=None, 
     (2, 2)
     """
     n, seed = checks.integer("n", n), draw_seed() if seed is None else checks.integer("seed", seed, 0)
+    allowed = tuple(name for name in OPTION_DEFAULTS if name not in ("checkpoint", "window_rows"))
     for name in options:
-        checks.choice("an option of ensemble", name, tuple(each for each in OPTION_DEFAULTS if each != "checkpoint"))
+        checks.choice("an option of ensemble", name, allowed)
     checked = check_options(**{**OPTION_DEFAULTS, **options, "seed": seed})
     data = read_data(X, y, sample_weight, checked.loss, checked.net.dtype)
     everything = np.arange(len(data.rows))

@@ -3,18 +3,20 @@
 All weights and biases live in one flat array, `parameters`; `weights[l]` (n_in, n_out) and `biases[l]` (n_out,)
 are views into it, in the layout the kernels read: W of the first layer in row-major order, its b, the next W, ...
 """
+from contextlib import closing
 from itertools import pairwise
 
 import numpy as np
 
 from . import checks, device
 from .arrays import to_float
-from .data import read_features, read_rows
+from .data import Rows, read_features, read_rows
 from .history import History
 from .kernels import activations as act
 from .kernels import losses
 from .labels import Task
 from .losses import NUMBERS
+from .streaming import StoredRows, parts, predict_in_windows
 
 OUTPUT_OF_LOSS = {**dict.fromkeys(NUMBERS, "identity"), "poisson": "exp", "softmax_cross_entropy": "softmax",
                   "sigmoid_cross_entropy": "sigmoid"}
@@ -141,12 +143,15 @@ class MLP:
     def loss(self):
         return self.task.loss
 
-    def predict(self, X):
+    def predict(self, X, out=None):
         """The net's answers.
 
         Parameters
         ----------
-        X : (n, features), of any numeric dtype, or a frame with the columns of training
+        X : (n, features), of any numeric dtype, or a frame with the columns of training. A memory map (or a dataset of
+            h5py or zarr, a dask array) larger than 128 MiB is read piece by piece.
+        out : array or memory map that the answers are written to and which is returned; of their shape, and of a dtype
+            they can be cast to without a change of kind. None makes a new array.
 
         Returns
         -------
@@ -161,16 +166,21 @@ class MLP:
         >>> print(*model.predict([[-1], [5]]))
         low high
         """
-        kind = self.task.kind
-        out = self._forward(X, "identity" if kind != "numbers" else self.output)
-        if kind == "multilabel":
-            return (out > 0).astype(np.int64)
-        if kind == "classes":
-            return self.classes[out.argmax(axis=1) if out.shape[1] > 1 else (out[:, 0] > 0).astype(np.int64)]
-        return out[:, 0] if self.task.flat else out
+        output = "identity" if self.task.kind != "numbers" else self.output
+        return self._answers(X, out, lambda x: self._decide(self._outputs(x, output)))
 
-    def predict_proba(self, X):
+    def _decide(self, z):
+        """The answers that outputs z (n, outputs) stand for."""
+        if self.task.kind == "multilabel":
+            return (z > 0).astype(np.int64)
+        if self.task.kind == "classes":
+            return self.classes[z.argmax(axis=1) if z.shape[1] > 1 else (z[:, 0] > 0).astype(np.int64)]
+        return z[:, 0] if self.task.flat else z
+
+    def predict_proba(self, X, out=None):
         """The probability of every class, (n, K) in the order of `classes`; for multilabel, of each label (n, labels).
+
+        X, out : as in `predict`
 
         Raises
         ------
@@ -178,8 +188,12 @@ class MLP:
         """
         if self.output not in ("softmax", "sigmoid"):
             raise ValueError(f"predict_proba needs an output of 'softmax' or 'sigmoid'; this net has {self.output!r}")
-        out = self._forward(X, self.output)
-        return np.hstack([1 - out, out]) if self.output == "sigmoid" and self.task.kind == "classes" else out
+        both = self.output == "sigmoid" and self.task.kind == "classes"
+
+        def probabilities(x):
+            p = self._outputs(x, self.output)
+            return np.hstack([1 - p, p]) if both else p
+        return self._answers(X, out, probabilities)
 
     def evaluate(self, X, y, sample_weight=None):
         """The mean loss, and the accuracy where there are classes, over the rows of X.
@@ -195,11 +209,22 @@ class MLP:
         """
         if self.loss is None:
             raise ValueError(f"evaluate: a net with output {self.output!r} has no loss; compare predict(X) with y")
-        x, _ = read_features(X, "X", self.dtype, net=self)
+        x, _ = read_features(X, "X", self.dtype, self, predict_in_windows(X, "X", self.dtype))
         return self.evaluate_rows(read_rows(x, y, sample_weight, self.task, self.dtype))
 
     def evaluate_rows(self, rows):
         """As `evaluate`, of rows that are checked already (`data.Rows`)."""
+        if isinstance(rows.x, StoredRows):
+            scores, weights, counts = [], [], []
+            with closing(rows.x.windows()) as windows:
+                for window, x in windows:
+                    part = Rows(x, *rows.take_answers(window))
+                    scores.append(self.evaluate_rows(part))
+                    weights.append(part.weights.sum(dtype=np.float64) if part.weights.size else len(window))
+                    counts.append(len(window))
+            means = {"loss": weights, "accuracy": counts}
+            return {name: float(np.average([score[name] for score in scores], weights=means[name]))
+                    for name in scores[0]}
         return self.score_outputs(self._outputs(rows.x, self.trained_output), rows)
 
     def score_outputs(self, z, rows):
@@ -227,9 +252,21 @@ class MLP:
         """The kernels' codes of every layer's activation, the last layer's being `output` if given."""
         return tuple(act.NAMES.index(name) for name in (*self.activations, output or self.output))
 
-    def _forward(self, X, output):
-        x, _ = read_features(X, "X", self.dtype, net=self)
-        return self._outputs(x, output)
+    def _answers(self, X, out, answer):
+        """answer(x), an array with a row for each of x's, for all of X, in memory or piece by piece, written into `out`
+        if given."""
+        x, _ = read_features(X, "X", self.dtype, self, predict_in_windows(X, "X", self.dtype))
+        if out is None and not isinstance(x, StoredRows):
+            return answer(x)
+        start = 0
+        for part in parts(x):
+            values = answer(part)
+            if start == 0:
+                shape = (len(x), *values.shape[1:])
+                out = np.empty(shape, values.dtype) if out is None else checks.output("out", out, shape, values.dtype)
+            out[start:start + len(values)] = values
+            start += len(values)
+        return out
 
     def _outputs(self, x, output):
         """The last layer's outputs for a checked x, under the activation `output`."""

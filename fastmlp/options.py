@@ -35,6 +35,7 @@ class Options:
     l2: float
     epochs: int
     batch_size: int
+    window_rows: int | None
     validation_fraction: float
     early_stopping: object
     class_weight: object
@@ -65,7 +66,8 @@ TABULAR_SMOOTHING = 0.1
 
 
 def check_options(*, hidden, activation, dropout, loss, initializer, optimizer, learning_rate, schedule, l2, epochs,
-                  batch_size, validation_fraction, early_stopping, class_weight, device, dtype, n_threads, seed,
+                  batch_size, window_rows, validation_fraction, early_stopping, class_weight, device, dtype, n_threads,
+                  seed,
                   verbose, callbacks, model=None, checkpoint=None, scaling=None, preset=None,
                   label_smoothing=None):
     """`Options` from what people pass to `train`; TypeError or ValueError names the one that cannot be used."""
@@ -79,6 +81,7 @@ def check_options(*, hidden, activation, dropout, loss, initializer, optimizer, 
         seed = draw_seed() if checkpoint is None or checkpoint.seed is None else checkpoint.seed
     return Options(
         epochs=checks.integer("epochs", epochs), batch_size=checks.integer("batch_size", batch_size),
+        window_rows=None if window_rows is None else checks.integer("window_rows", window_rows),
         l2=checks.real("l2", l2, minimum=0), optimizer=optimizer_of(optimizer, learning_rate),
         schedule=schedule_of(schedule), callbacks=_callables(callbacks),
         seed=checks.integer("seed", seed, 0), checkpoint=checkpoint,

@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from .streaming import StoredRows
+
 CLIP = 3.0
 FARTHEST = 1e9                   # quartile distances away x' is CLIP to the last bit, and nothing overflows
 _BLOCK = 1 << 22                 # numbers sorted at a time
@@ -63,6 +65,7 @@ _DEGREE = {"squared_error": 2, "huber": 2, "absolute_error": 1, "quantile": 1}
 
 def scale_for(model, rows, train_rows):
     """Give a new `model` the scaling of the rows it will be trained on, and its last biases the mean of y."""
+    _in_memory(rows)
     model.scaling, model.scale = robust_scaling(rows.x, train_rows, model.dtype), 1.0
     if model.loss in _DEGREE:
         targets = rows.targets[train_rows]
@@ -75,9 +78,16 @@ def scale_for(model, rows, train_rows):
 
 def scaled(model, rows):
     """`rows` as the net inside `model` is trained on them."""
+    _in_memory(rows)
     x = rows.x if model.scaling is None else model.scaling(rows.x)
     targets = rows.targets if model.spread == 1 else rows.targets * rows.targets.dtype.type(1 / model.spread)
     return replace(rows, x=x, targets=targets)
+
+
+def _in_memory(rows):
+    if isinstance(rows.x, StoredRows):
+        raise ValueError("scaling='robust' (and preset='tabular') needs X in memory, but it is read in windows: scale "
+                         "the columns of the file itself, or leave window_rows out")
 
 
 def scaled_parameters(model):

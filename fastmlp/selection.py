@@ -15,7 +15,7 @@ from .parallel import compile_once, on_one_thread, run_tasks, worker_count
 from .training import OPTION_DEFAULTS, DivergedError, fit
 
 # What a grid cannot vary: cross_validate has its own.
-_OWN = ("seed", "n_threads", "verbose", "callbacks", "checkpoint")
+_OWN = ("seed", "n_threads", "verbose", "callbacks", "checkpoint", "window_rows")
 SCORES = ("accuracy", "loss", "train_accuracy", "train_loss", "epochs", "seconds")
 
 

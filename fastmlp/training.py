@@ -11,7 +11,7 @@ from time import perf_counter
 
 import numpy as np
 
-from . import checks, initializers, scaling
+from . import checks, initializers, scaling, streaming
 from . import device as devices
 from .arrays import first_non_finite
 from .checkpoints import run_record
@@ -37,7 +37,7 @@ class DivergedError(FloatingPointError):
 
 
 def train(X, y, *, hidden=(100,), activation="relu", dropout=0.0, loss="auto", initializer="glorot_uniform",
-          optimizer="adam", learning_rate=None, schedule=None, l2=0.0, epochs=20, batch_size=256,
+          optimizer="adam", learning_rate=None, schedule=None, l2=0.0, epochs=20, batch_size=256, window_rows=None,
           validation_data=None, validation_fraction=0.0, early_stopping=None, class_weight=None, sample_weight=None,
           device="auto", dtype="float32", n_threads=None, seed=None, verbose=0, callbacks=(), model=None,
           checkpoint=None, scaling=None, label_smoothing=None, preset=None):
@@ -46,7 +46,8 @@ def train(X, y, *, hidden=(100,), activation="relu", dropout=0.0, loss="auto", i
     Parameters
     ----------
     X : (n, features) array, frame or nested list of numbers. 8-bit images (uint8) train as they are: the first layer
-        multiplies them by 1/255, and so does the model when it predicts. All else is converted to `dtype`.
+        multiplies them by 1/255, and so does the model when it predicts. All else is converted to `dtype`. Or rows
+        in a file, which may be larger than memory: see window_rows.
     y : (n,) labels (text, integers, booleans) or numbers; or (n, columns) one-hot rows, 0/1 columns or numbers
     hidden : the widths of the hidden layers; () for none, which is logistic, softmax or linear regression
     activation : "relu", "leaky_relu", "tanh", "sigmoid", "gelu", "silu" or "identity"; one for all
@@ -64,6 +65,11 @@ def train(X, y, *, hidden=(100,), activation="relu", dropout=0.0, loss="auto", i
         any callable of that kind: what the learning rate is multiplied by at each step
     l2 : adds ½ l2 Σ w² over the weights, not the biases, to what is minimised (not to the loss shown)
     epochs : passes over the training rows; batch_size : rows a step, at most all
+    window_rows : X stays where it is, and is read in windows of so many rows (rounded up to whole batches), the next
+        one while training on this one. For memory maps, datasets of h5py and zarr, dask arrays and the like, of any
+        numeric dtype; y is read whole. Rows are shuffled by blocks, then within a window, so the result depends on
+        window_rows: `fastmlp.streaming` states the order. None: X is read into memory, unless it is such rows and
+        larger than half the memory; then its windows are of 128 MiB, as the log says.
     validation_data : (X, y) or (X, y, sample_weight), evaluated after every epoch
     validation_fraction : instead of that, the share of rows set aside, shuffled and with every class in proportion.
         The same seed sets the same rows aside, in continued training as well.
@@ -121,7 +127,7 @@ def train(X, y, *, hidden=(100,), activation="relu", dropout=0.0, loss="auto", i
     # What people pass, checked once.
     options = check_options(**{name: value for name, value in locals().items() if name not in DATA}, model=model)
     log.info("device: %s (%s)", *devices.choose(device))
-    data = read_data(X, y, sample_weight, options.loss, options.net.dtype, model)
+    data = read_data(X, y, sample_weight, options.loss, options.net.dtype, model, options.window_rows)
     return fit(data, np.arange(len(data.rows)), options, validation_data, model)
 
 
@@ -152,7 +158,7 @@ def fit(data, train_rows, options, validation_data=None, model=None):
     elif options.scaling == "robust" and model.scaling is None:
         raise ValueError("scaling='robust' contradicts the model to be trained further, which was trained without; "
                          "leave scaling or preset out")
-    validation = _validation_rows(validation_data, rows, held_rows, model)
+    validation = _validation_rows(validation_data, rows, held_rows, model, options.window_rows)
     rows = with_class_weight(rows, options.class_weight, task, train_rows)
     if rows.weights.size and not rows.weights[train_rows].any():
         raise ValueError("sample_weight and class_weight leave every training row with weight 0")
@@ -180,6 +186,7 @@ def fit(data, train_rows, options, validation_data=None, model=None):
         l2=options.l2, batch_size=batch_size, scale=model.scale, seed=dropout_seed, n_threads=n_threads,
         loss_parameter=scaling.scaled_loss_parameter(model))
     _take_up_optimizer(kernels, state, model, optimizer)
+    feed = streaming.feed(rows, train_rows, batch_size)
     model.seed, model.device, model.n_threads = options.seed, options.device, n_threads
 
     started, step_before = perf_counter(), state.step
@@ -189,11 +196,11 @@ def fit(data, train_rows, options, validation_data=None, model=None):
                 epoch_started = perf_counter()
                 show.epoch_begins(epoch + 1)
                 rates = rates_of(schedule, optimizer.learning_rate, epoch, epochs * steps, steps)
-                totals = kernels.train_epoch(state, *rows, rng.permutation(train_rows), rates)
+                totals = feed.train_epoch(kernels, state, rng, rates)
                 numbers = _means(totals, len(train_rows), model)
                 _synchronise(kernels, state, model, numbers["loss"], optimizer)
                 if validation is not None:
-                    totals = kernels.evaluate(state, *validation)
+                    totals = streaming.evaluate(kernels, state, validation)
                     numbers |= _means(totals, len(validation), model, "val_")
                 numbers |= {"learning_rate": float(rates[-1]), "seconds": perf_counter() - epoch_started}
                 number = history.append(numbers)
@@ -236,14 +243,15 @@ def _split(rows, train_rows, task, validation_data, fraction, rng):
     return train_rows[train], train_rows[held]
 
 
-def _validation_rows(validation_data, rows, held_rows, model):
+def _validation_rows(validation_data, rows, held_rows, model, window_rows):
     if held_rows is not None:
         return rows.take(held_rows)
     if validation_data is None:
         return None
     names = ("X of validation_data", "y of validation_data", "sample_weight of validation_data")
     X, y, weights = validation_pair(validation_data)
-    x, _ = read_features(X, names[0], model.dtype, model)
+    stored = streaming.train_in_windows(X, names[0], model.dtype, window_rows if streaming.is_stored(X) else None)
+    x, _ = read_features(X, names[0], model.dtype, model, stored)
     return read_rows(x, y, weights, model.task, model.dtype, names)
 
 

@@ -129,9 +129,11 @@ CHANGES = {
     "optimizer": "sgd", "learning_rate": 0.5, "schedule": "cosine", "l2": 0.1, "epochs": 3, "batch_size": 9,
     "validation_data": (X, Y), "validation_fraction": 0.1, "early_stopping": 3, "class_weight": {0: 2},
     "sample_weight": np.arange(240), "device": "cpu", "dtype": "float64", "seed": 1, "model": ...,
+    "scaling": "robust", "preset": "tabular", "label_smoothing": 0.2, "window_rows": 64,
 }
 NAMED_AS = {"learning_rate": "optimizer", "class_weight": "sample_weight or class_weight",
-            "sample_weight": "sample_weight or class_weight"}
+            "sample_weight": "sample_weight or class_weight", "scaling": "X", "preset": "optimizer",
+            "label_smoothing": "y"}
 # These change no bits (callbacks may: they run as they are passed).
 FREE = {"n_threads", "verbose", "callbacks", "checkpoint"}
 

@@ -1,0 +1,233 @@
+"""Data larger than memory: X stays in its file and is read in windows of rows, one window ahead of the computation.
+
+X may be a NumPy memory map or anything with `shape`, `dtype` and row slices ``X[a:b]`` that NumPy can read: a dataset
+of h5py or zarr, a dask array. In memory are two windows of it, one computed with and one being read, and all of y.
+
+The order of an epoch depends on the seed, the rows, window_rows and batch_size alone. A window holds window_rows rows,
+rounded up to whole batches, so that only the epoch's last batch may be smaller. The rows trained on, as they follow
+each other in X, are cut into blocks of a 32nd of a window (rounded down); the blocks are shuffled; their rows fill
+window after window; the rows of a window are shuffled. Where X is sorted, batches are as mixed as 32 blocks are:
+shuffle such a file once when it is written.
+"""
+import logging
+import mmap
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+
+import numpy as np
+
+from .arrays import feature_matrix, is_frame, to_float
+from .checks import machine_memory
+
+log = logging.getLogger("fastmlp")
+WINDOW_BYTES = 128 << 20     # of a window that nobody asked for by number
+BLOCKS = 32                  # of a window
+
+
+def is_stored(X):
+    """Whether X is rows in a file or behind some other store, rather than an array in memory."""
+    if isinstance(X, np.ndarray):
+        return isinstance(X, np.memmap)
+    in_memory = is_frame(X) or any(hasattr(X, name) for name in ("tocsr", "__array_interface__", "__dlpack__"))
+    return not in_memory and all(hasattr(X, name) for name in ("shape", "dtype", "__getitem__"))
+
+
+def train_in_windows(X, name, dtype, window_rows):
+    """X as `StoredRows` if window_rows says so, or, where it is None, if X is stored and larger than half the memory;
+    else None."""
+    if window_rows is None:
+        if not is_stored(X) or _bytes(X, dtype) <= machine_memory() / 2:
+            return None
+    elif not isinstance(X, np.ndarray) and not is_stored(X):
+        X, _ = feature_matrix(X, name, dtype)
+    rows = StoredRows(X, name, dtype, window_rows)
+    log.info("%s (%.1f GiB as the kernels read it) stays where it is and is read in windows of %s rows%s", name,
+             _bytes(X, dtype) / 2**30, f"{rows.window_rows:,}",
+             "" if window_rows else ", since it is larger than half of this machine's memory")
+    return rows
+
+
+def predict_in_windows(X, name, dtype):
+    """X as `StoredRows` if it is stored and larger than a window, else None."""
+    return StoredRows(X, name, dtype) if is_stored(X) and _bytes(X, dtype) > WINDOW_BYTES else None
+
+
+def _bytes(X, dtype):
+    return int(np.prod([int(n) for n in X.shape], dtype=object)) * _kernel_dtype(X, dtype).itemsize
+
+
+def _kernel_dtype(X, dtype):
+    return np.dtype(np.uint8) if np.dtype(X.dtype) == np.uint8 else np.dtype(dtype)
+
+
+class StoredRows:
+    """The rows of an X that stays where it is: what `data.Rows.x` is when X is read in windows.
+
+    source : what is sliced; shape, dtype : of the rows as the kernels will read them
+    window_rows : rows of a window; None for as many as WINDOW_BYTES hold
+    rows : (n,) indices into the source, in any order; None for all
+    """
+
+    def __init__(self, source, name, dtype, window_rows=None, rows=None):
+        if len(source.shape) != 2 or 0 in source.shape:
+            raise ValueError(f"{name} must be two-dimensional (rows, features) and not empty, got shape "
+                             f"{tuple(source.shape)}")
+        if np.dtype(source.dtype).kind not in "biuf":
+            raise ValueError(f"{name} must hold numbers, got dtype {source.dtype}")
+        self.source, self.name, self.rows = source, name, rows
+        self.dtype = _kernel_dtype(source, dtype)
+        self.shape = (int(source.shape[0]) if rows is None else len(rows), int(source.shape[1]))
+        self.window_rows = window_rows or max(1, WINDOW_BYTES // (self.shape[1] * self.dtype.itemsize))
+
+    @property
+    def size(self):
+        return self.shape[0] * self.shape[1]
+
+    def __len__(self):
+        return self.shape[0]
+
+    def __getitem__(self, rows):
+        """The rows with these indices, still in the file."""
+        return self.subset(rows, self.window_rows)
+
+    def subset(self, rows, window_rows):
+        return StoredRows(self.source, self.name, self.dtype, window_rows,
+                          rows if self.rows is None else self.rows[rows])
+
+    def in_file_order(self):
+        """Indices of these rows by their place in the file."""
+        return np.arange(len(self)) if self.rows is None else np.argsort(self.rows, kind="stable")
+
+    def read(self, rows, out):
+        """Rows number `rows`, ascending in the file, into out (len(rows), features), converted and checked."""
+        where = rows if self.rows is None else self.rows[rows]
+        block, start = max(1, self.window_rows // BLOCKS), 0
+        while start < len(where):
+            first = int(where[start])
+            stop = int(np.searchsorted(where, first + block))
+            piece = self._slice(first, int(where[stop - 1]) + 1)
+            out[start:stop] = piece if len(piece) == stop - start else piece[where[start:stop] - first]
+            start = stop
+            _let_go(self.source)
+
+    def _slice(self, first, stop):
+        piece = np.asarray(self.source[first:stop])
+        if piece.shape != (stop - first, self.shape[1]):
+            raise ValueError(f"{self.name}[{first}:{stop}] must give rows {(stop - first, self.shape[1])}, got "
+                             f"{piece.shape}")
+        return piece if self.dtype == np.uint8 else to_float(piece, self.name, self.dtype, first_row=first)
+
+    def windows(self):
+        """(indices, rows in memory) of all rows, window by window in the order of the file."""
+        order = self.in_file_order()
+        plans = [order[start:start + self.window_rows] for start in range(0, len(self), self.window_rows)]
+        return read_ahead(self, plans, self.buffers())
+
+    def buffers(self):
+        """Two windows' memory."""
+        rows = min(self.window_rows, len(self))
+        return [np.empty((rows, self.shape[1]), self.dtype) for _ in range(2)]
+
+
+def _let_go(source):
+    """Pages of a memory map count as this process's memory until they are given back; the file keeps what they hold.
+    Copy-on-write maps keep theirs: changes made to them are nowhere else."""
+    if isinstance(source, np.memmap) and source.mode != "c" and hasattr(mmap, "MADV_DONTNEED"):
+        source._mmap.madvise(mmap.MADV_DONTNEED)
+
+
+def read_ahead(stored, plans, buffers):
+    """(plan, its rows in memory) for each plan, an array of row indices; a thread reads the next one meanwhile.
+
+    The rows lie in one of the two `buffers`: they are gone when the next but one comes.
+    """
+    def read(number):
+        out = buffers[number % 2][:len(plans[number])]
+        stored.read(plans[number], out)
+        return out
+
+    with ThreadPoolExecutor(1, "fastmlp-read") as reader:
+        coming = reader.submit(read, 0)
+        for number, plan in enumerate(plans):
+            x = coming.result()
+            if number + 1 < len(plans):
+                coming = reader.submit(read, number + 1)
+            yield plan, x
+
+
+def window_plans(n, window_rows, rng):
+    """The order of an epoch over n rows: for each window, the blocks (first row, stop) it holds."""
+    block = max(1, window_rows // BLOCKS)
+    window, room = [], window_rows
+    for start in (rng.permutation(-(-n // block)) * block).tolist():
+        stop = min(start + block, n)
+        while start < stop:
+            end = min(stop, start + room)
+            window.append((start, end))
+            room -= end - start
+            start = end
+            if room == 0:
+                yield window
+                window, room = [], window_rows
+    if window:
+        yield window
+
+
+class InMemory:
+    """Rows in memory on their way to the kernels: an epoch is one call."""
+
+    def __init__(self, rows, train_rows):
+        self._rows, self._train_rows = rows, train_rows
+
+    def train_epoch(self, kernels, state, rng, rates):
+        return kernels.train_epoch(state, *self._rows, rng.permutation(self._train_rows), rates)
+
+
+class InWindows:
+    """Stored rows on their way to the kernels: a call a window. Arguments: `data.Rows`, indices to train on."""
+
+    def __init__(self, rows, train_rows, batch_size):
+        self._rows, self._batch = rows, batch_size
+        self._train_rows = np.sort(train_rows)
+        self._window = -(-rows.x.window_rows // batch_size) * batch_size
+        self._stored = rows.x.subset(self._train_rows, self._window)
+        self._buffers = self._stored.buffers()
+
+    def train_epoch(self, kernels, state, rng, rates):
+        totals, step = np.zeros(3), 0
+        # The file is read forwards: the rows of a window are shuffled afterwards, in memory.
+        plans = [np.concatenate([np.arange(*block) for block in sorted(window)])
+                 for window in window_plans(len(self._stored), self._window, rng)]
+        with closing(read_ahead(self._stored, plans, self._buffers)) as windows:
+            for plan, x in windows:
+                answers = self._rows.take_answers(self._train_rows[plan])
+                steps = -(-len(plan) // self._batch)
+                totals += kernels.train_epoch(state, x, *answers, rng.permutation(len(plan)), rates[step:step + steps])
+                step += steps
+        return tuple(totals.tolist())
+
+
+def feed(rows, train_rows, batch_size):
+    """How the rows come to the kernels."""
+    return InWindows(rows, train_rows, batch_size) if isinstance(rows.x, StoredRows) else InMemory(rows, train_rows)
+
+
+def evaluate(kernels, state, rows):
+    """`kernels.evaluate` on `data.Rows`, in memory or stored."""
+    if not isinstance(rows.x, StoredRows):
+        return kernels.evaluate(state, *rows)
+    totals = np.zeros(3)
+    with closing(rows.x.windows()) as windows:
+        for window, x in windows:
+            totals += kernels.evaluate(state, x, *rows.take_answers(window))
+    return tuple(totals.tolist())
+
+
+def parts(array):
+    """An array, whole, or stored rows window by window."""
+    if not isinstance(array, StoredRows):
+        yield array
+        return
+    with closing(array.windows()) as windows:
+        for _, x in windows:
+            yield x
