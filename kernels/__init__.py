@@ -1,7 +1,7 @@
 """The kernels: every operation of a multi-layer perceptron, on plain arrays.
 
 Three packages export the same names with the same meaning: `reference` (vectorised NumPy, the
-mathematics and the baseline), `cpu` (Numba) and, later, `cuda`. Nothing here knows about models,
+mathematics and the baseline), `cpu` (Numba) and `cuda` (Numba and CuPy). Nothing here knows about models,
 files or people; `fastmlp` checks what users pass, once, before anything below runs.
 
 Letters: m rows (batch), k in-features, n out-features. ``dx`` means ∂loss/∂x.

@@ -5,6 +5,7 @@ change over only at barriers. That is some hundred times quicker than the thread
 shuffles and warp barriers that one lacks, and finds what a GPU would not tell: barriers that not all threads reach,
 indices below zero. What it cannot find: races between barriers (compute-sanitizer does), types (the compile test does).
 """
+import contextlib
 import contextvars
 import importlib.util
 import math
@@ -176,6 +177,45 @@ def load():
 
 
 simulated = load()
+
+
+class Machine:
+    """`machine.Gpu` with NumPy arrays and simulated kernels. A graph is the list of launches it would hold."""
+
+    def __init__(self):
+        self.launched = 0
+
+    current = staticmethod(contextlib.nullcontext)
+
+    def upload(self, array):
+        return np.array(array)
+
+    def write(self, array, values):
+        assert array.dtype == values.dtype
+        array[:values.size] = values.reshape(-1)
+
+    def download(self, array):
+        return array.copy()
+
+    def empty(self, shape, dtype):
+        return np.full(shape, np.nan, dtype)
+
+    def zeros(self, shape, dtype):
+        return np.zeros(shape, dtype)
+
+    def prepared(self, launches):
+        return list(launches)
+
+    def run(self, launches):
+        for kernel, grid, threads, arguments in launches:
+            kernel[grid, threads](*arguments)
+            self.launched += 1
+
+    def capture(self, launches, repeats):
+        return [*launches] * repeats
+
+    def replay(self, graph):
+        self.run(graph)
 
 
 def part(name):

@@ -17,7 +17,33 @@ from .ops import (
 from .ops import philox_words as philox
 from .perceptron import perceptron_batch, perceptron_online
 
+# Functions that need CuPy: looked up on the GPU that is current. `on(1)` has them for the second one.
+_TRAINING = ("evaluate", "forward", "needs_compiling", "prepare", "read_optimizer", "read_parameters", "train_epoch",
+             "warm_up", "write_optimizer", "write_parameters")
+
+
+def on(index=None):
+    """These kernels on the GPU of that number (None: the one current in CuPy): operations and training functions.
+
+    Raises
+    ------
+    ImportError without CuPy; RuntimeError of CuPy's if there is no such GPU.
+    """
+    from .training import on
+    return on(index)
+
+
+def __getattr__(name):
+    if name in _TRAINING:
+        return getattr(on(), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted({*globals(), *_TRAINING})
+
+
 __all__ = [
     "dense_backward", "dense_forward", "dropout", "gather", "perceptron_batch", "perceptron_online", "philox",
-    "pointwise_loss", "sigmoid_xent", "softmax_xent", "squared_error", "update",
+    "pointwise_loss", "sigmoid_xent", "softmax_xent", "squared_error", "update", "on", *_TRAINING,
 ]

@@ -1,0 +1,109 @@
+"""One GPU as training sees it: memory, a stream, graphs. All of CuPy that the kernels' host side uses is here.
+
+`training` takes a machine as an argument, and so the tests can put NumPy arrays and simulated kernels in its place.
+"""
+import contextlib
+import functools
+import threading
+from collections import deque
+from typing import NamedTuple
+
+import numpy as np
+
+from .shims import cuda
+
+# Replays on their way at most: enough that the GPU never waits, few enough that Ctrl-C takes effect soon.
+IN_FLIGHT = 4
+
+
+class Launch(NamedTuple):
+    """One kernel call, to be run now or captured in a graph."""
+
+    kernel: object
+    grid: tuple
+    threads: int
+    arguments: tuple
+
+
+class Gpu:
+    """The GPU of that number; None takes the one that is current in CuPy when it is first used."""
+
+    def __init__(self, index=None):
+        import cupy
+
+        self.cupy = cupy
+        self.index = cupy.cuda.Device().id if index is None else index
+        with cupy.cuda.Device(self.index):
+            self.stream = cupy.cuda.Stream(non_blocking=True)
+        self.numba_stream = cuda.external_stream(self.stream.ptr)
+        self.waiting = deque()
+        self.lock = threading.RLock()                      # one stream: threads of Python take turns
+
+    @contextlib.contextmanager
+    def current(self):
+        """Everything inside happens on this GPU and its stream, after all that was begun before on any stream."""
+        with self.lock, self.cupy.cuda.Device(self.index) as gpu, cuda.gpus[self.index], self.stream:
+            gpu.synchronize()
+            yield
+            self.stream.synchronize()
+
+    # Memory: CuPy's arrays, from its pool.
+
+    def upload(self, array):
+        """The array in this GPU's memory and in C order; not copied if it is there already."""
+        if hasattr(array, "__cuda_array_interface__"):
+            return self.cupy.ascontiguousarray(self.cupy.asarray(array))
+        return self.cupy.asarray(np.ascontiguousarray(array), blocking=True)
+
+    def write(self, array, values):
+        """Copy NumPy values into the first elements of a flat array."""
+        values = np.ascontiguousarray(values)
+        if values.size:
+            array[:values.size].set(values.reshape(-1), stream=self.stream)
+            self.stream.synchronize()                      # the source may be changed at once
+
+    def download(self, array):
+        return array.get(stream=self.stream)
+
+    def empty(self, shape, dtype):
+        return self.cupy.empty(shape, dtype)
+
+    def zeros(self, shape, dtype):
+        return self.cupy.zeros(shape, dtype)
+
+    # Kernels.
+
+    @staticmethod
+    def argument(value):
+        """An array wrapped once for Numba, which would take 30 µs to look at it in every launch."""
+        return cuda.as_cuda_array(value) if hasattr(value, "__cuda_array_interface__") else value
+
+    def prepared(self, launches):
+        return [launch._replace(arguments=tuple(map(self.argument, launch.arguments))) for launch in launches]
+
+    def run(self, launches):
+        for kernel, grid, threads, arguments in launches:
+            kernel[grid, threads, self.numba_stream](*arguments)
+
+    def capture(self, launches, repeats):
+        """A graph of `repeats` times these launches, all of them run before: compiling cannot be captured."""
+        self.stream.begin_capture()
+        try:
+            for _ in range(repeats):
+                self.run(launches)
+        finally:
+            graph = self.stream.end_capture()
+        return graph
+
+    def replay(self, graph):
+        graph.launch(self.stream)
+        event = self.cupy.cuda.Event(disable_timing=True)
+        event.record(self.stream)
+        self.waiting.append(event)
+        if len(self.waiting) > IN_FLIGHT:
+            self.waiting.popleft().synchronize()
+
+
+@functools.cache
+def gpu(index=None):
+    return Gpu(index)

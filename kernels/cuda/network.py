@@ -1,0 +1,143 @@
+"""A net in a GPU's memory, and the launches that are its forward pass and its training step.
+
+All parameters lie in one flat array (the layout of `kernels`), all activations in one, all slopes and gradients in one;
+a layer is a set of offsets. Launches hold nothing that changes from step to step (`control`), so that they can be
+captured in a graph once and replayed for ever.
+"""
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from .. import activations as codes
+from .. import losses as loss_codes
+from . import dense, losses, steps
+from .machine import Launch
+from .philox import keep_threshold
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Offsets of one layer; x, y and dz lie in the arrays of a `Work`."""
+
+    number: int
+    n_in: int
+    n_out: int
+    activation: int
+    rate: float                      # of dropout
+    w_at: int
+    x_at: int
+    y_at: int
+    dz_at: int
+
+    @property
+    def b_at(self):
+        return self.w_at + self.n_in * self.n_out
+
+
+def layers_of(sizes, activations, dropout, rows):
+    """The layers of a net whose buffers hold `rows` rows."""
+    layers, w_at, x_at = [], 0, 0
+    for number, (n_in, n_out) in enumerate(pairwise(sizes)):
+        y_at = x_at + rows * n_in
+        layers.append(Layer(number, n_in, n_out, activations[number], dropout[number], w_at, x_at, y_at,
+                            y_at - rows * sizes[0]))
+        w_at, x_at = w_at + (n_in + 1) * n_out, y_at
+    return layers
+
+
+@dataclass(frozen=True, eq=False)
+class Work:
+    """Buffers for `rows` rows of a net."""
+
+    rows: int
+    layers: list
+    h: object                        # the input and every layer's output
+    dz: object                       # every layer's slopes, then its ∂loss/∂z
+    losses: object                   # (rows,) of each row
+    right: object                    # (rows,) int64
+
+
+def make_work(machine, sizes, activations, dropout, rows, dtype):
+    return Work(rows, layers_of(sizes, activations, dropout, rows), machine.empty(rows * sum(sizes), dtype),
+                machine.empty(rows * sum(sizes[1:]), dtype), machine.zeros(rows, dtype), machine.zeros(rows, np.int64))
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """Rows in the GPU's memory; arrays that are not given have one element, which nobody reads."""
+
+    x: object                        # flat: uint8 or the net's dtype
+    features: int
+    rows: int
+    labels: object
+    targets: object
+    weights: object
+    labelled: bool
+    weighted: bool
+
+
+def blocks(count, size):
+    return -(-count // size)
+
+
+def gather(work, data, order, control, scale, dtype):
+    """The step's rows of x, scaled, as the first layer's input."""
+    count = work.rows * data.features
+    return Launch(steps.kernels(dtype).gather, (blocks(count, steps.THREADS), 1), steps.THREADS,
+                  (data.x, order, control, data.features, dtype(scale), work.h, 0))
+
+
+def forward(work, parameters, control, dtype, tiles, seed=0, training=False):
+    """Every layer's y = dropout(f(h W + b)), and its slope where training needs it."""
+    launches = []
+    for layer in work.layers:
+        tile = tiles(dtype, work.rows, layer.n_out)
+        grid = blocks(layer.n_out, tile.columns), blocks(work.rows, tile.rows)
+        last = layer is work.layers[-1]
+        slopes = training and not (last and layer.activation == codes.IDENTITY)
+        threshold = keep_threshold(layer.rate) if training else 0
+        launches.append(Launch(dense.kernels(dtype, tile).forward, grid, tile.threads, (
+            work.h, layer.x_at, parameters, layer.w_at, parameters, layer.b_at, control, layer.n_in, layer.n_out,
+            layer.activation, work.h, layer.y_at, work.dz, layer.dz_at, int(slopes), dtype(1 / (1 - layer.rate)),
+            threshold, seed, layer.number)))
+    return launches
+
+
+def loss(work, data, order, control, sums, code, parameter, dtype, training):
+    """Every row's loss, and ∂loss/∂z of the last layer."""
+    last = work.layers[-1]
+    return Launch(losses.kernels(dtype).row_loss, (blocks(work.rows, losses.WARPS), 1), 32 * losses.WARPS, (
+        code, dtype(parameter), work.h, last.y_at, last.n_out, data.labels, data.targets, data.weights, order, control,
+        sums, int(training and last.activation != codes.IDENTITY), work.dz, last.dz_at, work.losses, work.right))
+
+
+def backward(work, parameters, control, dtype, tiles):
+    """dz of every layer but the last, from the last to the first: dz Wᵀ times the slopes that lie there."""
+    launches = []
+    for layer in reversed(work.layers[1:]):
+        tile = tiles(dtype, work.rows, layer.n_in)
+        grid = blocks(layer.n_in, tile.columns), blocks(work.rows, tile.rows)
+        launches.append(Launch(dense.kernels(dtype, tile).input_gradient, grid, tile.threads, (
+            work.dz, layer.dz_at, parameters, layer.w_at, control, layer.n_in, layer.n_out, 1, work.dz,
+            work.layers[layer.number - 1].dz_at)))
+    return launches
+
+
+def weight_update(machine, work, parameters, s1, s2, control, constants, rule, dtype, tiles):
+    """dW and db of every layer and the optimizer on them, in one launch."""
+    widest = max(work.layers, key=lambda layer: layer.n_in * layer.n_out)
+    tile = tiles(dtype, widest.n_in + 1, widest.n_out)
+    table, first = [], 0
+    for layer in work.layers:
+        across = blocks(layer.n_out, tile.columns)
+        table.append((first, layer.w_at, layer.x_at, layer.dz_at, layer.n_in, layer.n_out, across))
+        first += across * blocks(layer.n_in + 1, tile.rows)
+    table = machine.upload(np.array(table, np.int64))
+    return Launch(dense.kernels(dtype, tile).weight_update, (first, 1), tile.threads, (
+        work.h, work.dz, table, len(work.layers), control, constants, rule, parameters, s1, s2))
+
+
+def right_unit(code, outputs):
+    """What one right answer counts: a row for softmax, an output's share of its row for sigmoids, else nothing."""
+    return {loss_codes.SOFTMAX_XENT: 1.0, loss_codes.SIGMOID_XENT: 1.0 / outputs}.get(code, 0.0)

@@ -1,0 +1,297 @@
+"""Training and inference as `fastmlp` calls them: data stay on the GPU, an epoch is a handful of graph replays.
+
+`prepare` allocates everything; the first `train_epoch` captures a chunk of steps in a CUDA graph and every epoch
+replays it: no host work and no waiting until the epoch's totals are read. What changes lies in the GPU's memory
+(`control`), so one graph serves every chunk, the short last batch, and every later epoch on the same arrays.
+
+Data are copied to the GPU when first seen and are taken to stay as they are: arrays that are changed in place between
+two epochs are not seen to have changed. Arrays that lie on the GPU are read where they are.
+"""
+import functools
+from itertools import pairwise
+from types import SimpleNamespace
+
+import numpy as np
+
+from .. import activations as codes
+from .. import update_rules
+from . import losses, network, ops, perceptron, steps
+from .control import BATCH, CONSTANTS, LABELLED, LENGTH, LISTED, ROWS, START, STEP, TOTAL_ROWS, WEIGHTED
+from .dense import choose_tile
+from .machine import Launch, gpu
+
+# A graph holds at most so many steps, and about so much work: 10 ms at 20 TFLOP/s, so that Ctrl-C is prompt.
+GRAPH_STEPS, GRAPH_FLOPS = 64, 2e11
+# Inference goes through blocks of rows whose activations take at most 64 MB in float32.
+BLOCK_ROWS, BLOCK_NUMBERS = 4096, 1 << 24
+KEPT_DATA = 2                        # data sets that stay on the GPU: what is trained on, what it is judged by
+
+
+class State:
+    """Everything training needs, allocated once. `step` counts finished optimizer steps."""
+
+    def __init__(self, machine, parameters, sizes, activations, dropout, recipe, tiles):
+        dtype = np.dtype(str(parameters.dtype)).type
+        self.machine, self.dtype, self.sizes, self.activations = machine, dtype, sizes, activations
+        self.dropout, self.recipe, self.tiles = dropout, recipe, tiles
+        zeros = machine.zeros
+        count = int(parameters.shape[0])
+        self.parameters = zeros(count, dtype)
+        machine.write(self.parameters, as_numpy(machine, parameters))
+        used = update_rules.SLOTS[recipe.rule]
+        self.s1, self.s2 = (zeros(count if used > slot else 1, dtype) for slot in (0, 1))
+        self.work = network.make_work(machine, sizes, activations, dropout, recipe.batch, dtype)
+        self.control, self.sums = zeros(LENGTH, np.int64), zeros(4, np.float64)
+        self.constants, self.hyper = zeros(CONSTANTS, dtype), zeros(4, np.float64)
+        machine.write(self.hyper, np.asarray(recipe.hyper, np.float64))
+        self.order, self.rates = zeros(1, np.int64), zeros(1, np.float64)
+        self.data = []                   # [(the arrays as they came, Data)], latest first
+        self.graph = None                # (Data, steps, graph)
+        self.inference = None            # Work for evaluate
+
+    @property
+    def step(self):
+        with self.machine.current():
+            return int(self.machine.download(self.control)[STEP])
+
+
+def on_gpu(array):
+    return hasattr(array, "__cuda_array_interface__")
+
+
+def as_numpy(machine, array):
+    return machine.download(machine.upload(array)) if on_gpu(array) else np.asarray(array)
+
+
+def step_flops(sizes, rows):
+    return sum(6.0 * rows * n_in * n_out for n_in, n_out in pairwise(sizes))
+
+
+class Training:
+    """The contract's training functions on one machine (`machine.Gpu`)."""
+
+    def __init__(self, machine, tiles=choose_tile):
+        self.machine, self.tiles, self.warm = machine, tiles, set()    # warm: dtypes that were compiled
+
+    def __getattr__(self, name):
+        """The single operations, on this machine."""
+        operation = getattr(ops, name, None) or getattr(perceptron, name)
+
+        def run(*arguments):
+            with self.machine.current():
+                return operation(*arguments)
+
+        return run
+
+    def prepare(self, parameters, sizes, activations, *, dropout, loss, rule, hyper, l2, batch_size, scale, seed,
+                n_threads, alpha=0.0, loss_parameter=0.0):
+        """A `State` with its own copy of the weights. Arguments: `kernels`; n_threads is of no meaning here."""
+        recipe = SimpleNamespace(batch=int(batch_size), loss=int(loss), rule=int(rule), hyper=hyper, l2=float(l2),
+                                 alpha=float(alpha), parameter=float(loss_parameter), scale=float(scale),
+                                 seed=int(seed))
+        with self.machine.current():
+            return State(self.machine, parameters, tuple(map(int, sizes)), tuple(map(int, activations)),
+                         tuple(map(float, dropout)), recipe, self.tiles)
+
+    def train_epoch(self, state, x, labels, targets, weights, order, rates):
+        """One pass over the rows `order`; returns (Σ wᵢ lᵢ, right answers, Σ w). Arguments: `kernels`."""
+        machine, n_steps = state.machine, len(rates)
+        if n_steps == 0:
+            return 0.0, 0.0, 0.0
+        with machine.current():
+            data = resident(state, x, labels, targets, weights)
+            load_epoch(state, data, order, rates)
+            first, step = training_step(state, data)
+            if state.graph is None or state.graph[0] is not data:
+                machine.run(step)            # at rest, as ROWS is 0: compiles what has not been compiled
+                limit = int(min(GRAPH_STEPS, max(1, GRAPH_FLOPS // step_flops(state.sizes, state.recipe.batch))))
+                repeats = -(-n_steps // -(-n_steps // limit))
+                state.graph = data, repeats, machine.capture(step, repeats), step
+            machine.run([first])
+            _, repeats, graph, _ = state.graph
+            for _ in range(-(-n_steps // repeats)):
+                machine.replay(graph)
+            return tuple(machine.download(state.sums)[:3].tolist())
+
+    def evaluate(self, state, x, labels, targets, weights):
+        """Loss and right answers without training: (Σ wᵢ lᵢ, right answers, Σ w)."""
+        machine, recipe, dtype = state.machine, state.recipe, state.dtype
+        if len(x) == 0:
+            return 0.0, 0.0, 0.0
+        with machine.current():
+            data = resident(state, x, labels, targets, weights)
+            if state.inference is None:
+                state.inference = network.make_work(machine, state.sizes, state.activations, state.dropout,
+                                                    block_rows(state.sizes, len(x)), dtype)
+            work, order, sums = state.inference, machine.zeros(1, np.int64), machine.zeros(4, np.float64)
+            unit = network.right_unit(recipe.loss, state.sizes[-1])
+            for control in block_controls(machine, data, work.rows):
+                machine.run(machine.prepared([
+                    Launch(steps.sum_weights, (1, 1), steps.THREADS, (data.weights, order, control, sums)),
+                    network.gather(work, data, order, control, recipe.scale, dtype),
+                    *network.forward(work, state.parameters, control, dtype, state.tiles),
+                    network.loss(work, data, order, control, sums, recipe.loss, recipe.parameter, dtype, False),
+                    Launch(steps.add_totals, (1, 1), steps.THREADS,
+                           (data.weights, order, work.losses, work.right, unit, control, sums)),
+                ]))
+            return tuple(machine.download(sums)[:3].tolist())
+
+    def forward(self, parameters, sizes, activations, x, scale, n_threads, out):
+        """out (m, outputs) = the net's output for every row of x. Arguments: `kernels`; arrays of either place."""
+        machine, dtype = self.machine, np.dtype(str(parameters.dtype).removeprefix("torch.")).type
+        sizes, activations, rows = tuple(map(int, sizes)), tuple(map(int, activations)), int(x.shape[0])
+        if rows == 0:
+            return
+        with machine.current():
+            parameters = machine.upload(parameters)
+            block = block_rows(sizes, rows)
+            work = network.make_work(machine, sizes, activations, (0.0,) * len(activations), block, dtype)
+            last, order = work.layers[-1], machine.zeros(1, np.int64)
+            for start in range(0, rows, block):
+                part = x[start:start + block]
+                data = make_data(machine, part, dtype)
+                control = next(block_controls(machine, data, block))
+                launches = [network.gather(work, data, order, control, scale, dtype),
+                            *network.forward(work, parameters, control, dtype, self.tiles)]
+                if activations[-1] == codes.SOFTMAX:
+                    launches.append(Launch(losses.kernels(dtype).softmax, (network.blocks(block, losses.WARPS), 1),
+                                           32 * losses.WARPS,
+                                           (work.h, last.y_at, data.rows, last.n_out, work.h, last.y_at)))
+                machine.run(machine.prepared(launches))
+                found = work.h[last.y_at:last.y_at + data.rows * last.n_out].reshape(data.rows, last.n_out)
+                if on_gpu(out):
+                    machine.upload(out)[start:start + block] = found
+                else:
+                    out[start:start + block] = machine.download(found)
+
+    def read_parameters(self, state, parameters):
+        """Copies the weights out into the flat layout."""
+        with state.machine.current():
+            parameters[...] = state.machine.download(state.parameters)
+
+    def write_parameters(self, state, parameters):
+        """The way back; optimizer and step stay as they are."""
+        with state.machine.current():
+            state.machine.write(state.parameters, parameters)
+
+    def read_optimizer(self, state, s1, s2):
+        """Copies the optimizer's slots out; arrays of size 0 for slots that its rule does not use."""
+        with state.machine.current():
+            for ours, theirs in ((state.s1, s1), (state.s2, s2)):
+                if theirs.size:
+                    theirs[...] = state.machine.download(ours)
+
+    def write_optimizer(self, state, step, s1, s2):
+        """Puts slots and the step count back."""
+        with state.machine.current():
+            control = state.machine.download(state.control)
+            control[STEP] = step
+            state.machine.write(state.control, control)
+            for ours, theirs in ((state.s1, s1), (state.s2, s2)):
+                if theirs.size:
+                    state.machine.write(ours, theirs)
+
+    def warm_up(self, dtype):
+        """Compiles what training and inference of a small net enter, for one dtype."""
+        dtype = np.dtype(dtype)
+        labels, none, no_weights = np.zeros(2, np.int64), np.empty((0, 0), dtype), np.empty(0, dtype)
+        state = self.prepare(np.zeros(14, dtype), (3, 2, 2), (codes.RELU, codes.IDENTITY), dropout=(0.0, 0.0), loss=0,
+                             rule=update_rules.SGD, hyper=(0, 0, 0, 0), l2=0.0, batch_size=2, scale=1.0, seed=0,
+                             n_threads=None)
+        x = np.ones((2, 3), dtype)
+        self.train_epoch(state, x, labels, none, no_weights, np.arange(2), np.zeros(1))
+        self.evaluate(state, x, labels, none, no_weights)
+        self.warm.add(dtype)
+
+    def needs_compiling(self, dtype):
+        """Whether `warm_up` would have to compile: nothing is kept from one process to the next."""
+        return np.dtype(dtype) not in self.warm
+
+
+# ------------------------------------------------------------------------------- data
+
+def make_data(machine, x, dtype, labels=None, targets=None, weights=None):
+    """`Data` in the machine's memory, from arrays of either place."""
+    kind = np.dtype(str(x.dtype).removeprefix("torch."))
+    if kind != np.uint8 and kind != dtype:
+        raise TypeError(f"x must be uint8 or {np.dtype(dtype)}, got {kind}")
+
+    def there(array, kind):
+        if array is None or 0 in tuple(array.shape):
+            return machine.zeros(1, kind)
+        return machine.upload(array if on_gpu(array) else np.asarray(array, kind))
+
+    given = [array is not None and 0 not in tuple(array.shape) for array in (labels, weights)]
+    return network.Data(machine.upload(x).reshape(-1), int(x.shape[1]), int(x.shape[0]), there(labels, np.int64),
+                        there(targets, dtype).reshape(-1), there(weights, dtype), *given)
+
+
+def resident(state, *arrays):
+    """The `Data` of these arrays, copied to the GPU when they are first seen."""
+    for i, (seen, data) in enumerate(state.data):
+        if all(a is b for a, b in zip(seen, arrays, strict=True)):
+            state.data.insert(0, state.data.pop(i))
+            return data
+    x, labels, targets, weights = arrays
+    data = make_data(state.machine, x, state.dtype, labels, targets, weights)
+    state.data = [(arrays, data), *state.data[:KEPT_DATA - 1]]
+    return data
+
+
+def load_epoch(state, data, order, rates):
+    """Rows to visit and learning rates into the GPU's memory; `control` at rest before the first step."""
+    machine = state.machine
+    if len(order) > len(state.order) or len(rates) > len(state.rates):
+        state.order, state.rates = machine.zeros(len(order), np.int64), machine.zeros(len(rates), np.float64)
+        state.graph = None                   # it reads from the arrays before
+    machine.write(state.order, np.asarray(order, np.int64))
+    machine.write(state.rates, np.asarray(rates, np.float64))
+    control = machine.download(state.control)
+    control[START] = control[ROWS] = 0
+    control[TOTAL_ROWS], control[BATCH], control[LISTED] = len(order), state.recipe.batch, 1
+    control[LABELLED], control[WEIGHTED] = data.labelled, data.weighted
+    machine.write(state.control, control)
+
+
+def training_step(state, data):
+    """(the launch that begins an epoch, the launches of one step)."""
+    if state.graph is not None and state.graph[0] is data:
+        return state.first, state.graph[3]
+    machine, recipe, work, dtype = state.machine, state.recipe, state.work, state.dtype
+    control, sums, order, constants = state.control, state.sums, state.order, state.constants
+
+    def finish(first):
+        return Launch(steps.kernels(dtype).finish_step, (1, 1), steps.THREADS, (
+            first, data.weights, order, state.rates, recipe.rule, state.hyper, recipe.l2, recipe.alpha, work.losses,
+            work.right, network.right_unit(recipe.loss, state.sizes[-1]), control, sums, constants))
+
+    state.first, *step = machine.prepared([
+        finish(1),
+        network.gather(work, data, order, control, recipe.scale, dtype),
+        *network.forward(work, state.parameters, control, dtype, state.tiles, recipe.seed, training=True),
+        network.loss(work, data, order, control, sums, recipe.loss, recipe.parameter, dtype, True),
+        *network.backward(work, state.parameters, control, dtype, state.tiles),
+        network.weight_update(machine, work, state.parameters, state.s1, state.s2, control, constants, recipe.rule,
+                              dtype, state.tiles),
+        finish(0),
+    ])
+    return state.first, step
+
+
+def block_rows(sizes, rows):
+    return max(1, min(rows, BLOCK_ROWS, max(32, BLOCK_NUMBERS // sum(sizes))))
+
+
+def block_controls(machine, data, block):
+    """A control for every block of rows, in the GPU's memory."""
+    starts = np.arange(0, data.rows, block)
+    controls = np.zeros((len(starts), LENGTH), np.int64)
+    controls[:, START], controls[:, ROWS] = starts, np.minimum(block, data.rows - starts)
+    controls[:, LABELLED], controls[:, WEIGHTED] = data.labelled, data.weighted
+    yield from machine.upload(controls)
+
+
+@functools.cache
+def on(index=None):
+    """The kernels on the GPU of that number."""
+    return Training(gpu(index))
