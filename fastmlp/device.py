@@ -3,11 +3,15 @@
 Imports nothing of ours but kernels, and each kernel package only when it is chosen.
 """
 import difflib
+import functools
 import importlib
 import os
 import sys
+from importlib.util import find_spec
 
 NAMES = ("auto", "cpu", "cuda", "reference")
+INSTALL = ("It needs an NVIDIA GPU with its driver and pip install 'fastmlp[cuda13]' ('fastmlp[cuda12]' for a driver "
+           "of CUDA 12); device='auto' takes the GPU where there is one, else the CPU")
 
 
 def choose(device="auto"):
@@ -15,8 +19,9 @@ def choose(device="auto"):
 
     Parameters
     ----------
-    device : "cpu" (compiled kernels), "reference" (plain NumPy) or "auto": what the environment variable
-        FASTMLP_DEVICE names, else the fastest there is.
+    device : "cpu" (compiled kernels), "cuda" (the first NVIDIA GPU), "cuda:1" (the second, and so on), "reference"
+        (plain NumPy) or "auto": what the environment variable FASTMLP_DEVICE names, else a GPU if CuPy sees one,
+        else "cpu".
 
     Raises
     ------
@@ -35,9 +40,14 @@ def choose(device="auto"):
     if not isinstance(wanted, str):
         raise TypeError(f"device must be a name such as 'auto' or 'cpu', got {wanted!r}")
     if wanted == "auto":
-        return "cpu", "the compiled kernels are the fastest in this version, which has none for GPUs"
+        found, reason = gpus()
+        return ("cuda", f"CuPy sees {found[0]}") if found else ("cpu", f"no GPU: {reason}")
     if wanted == "cuda" or (wanted.startswith("cuda:") and wanted[5:].isdigit()):
-        raise RuntimeError(f"device={wanted!r}: this version of fastmlp has no CUDA kernels; use 'cpu' or 'auto'")
+        found, reason = gpus()
+        if _index(wanted) >= len(found):
+            count = f"{len(found)} GPU{'s' * (len(found) > 1)}, numbered from 0" if found else reason
+            raise RuntimeError(f"device={wanted!r} ({source}): {count}. {INSTALL}")
+        return wanted, source
     if wanted not in NAMES:
         near = difflib.get_close_matches(wanted.lower(), NAMES, 1, 0.5)
         raise ValueError(f"device must be 'auto', 'cpu', 'cuda', 'cuda:N' or 'reference', got {wanted!r} ({source})"
@@ -45,11 +55,34 @@ def choose(device="auto"):
     return wanted, source
 
 
+@functools.cache
+def gpus():
+    """The names of the NVIDIA GPUs that can be used, and why there are none: ((), "CuPy is not installed")."""
+    for module, package in (("cupy", "CuPy"), ("numba_cuda", "numba-cuda")):
+        if find_spec(module) is None:
+            return (), f"{package} is not installed"
+    import cupy
+
+    runtime = cupy.cuda.runtime
+    try:
+        count = runtime.getDeviceCount()
+        names = tuple(runtime.getDeviceProperties(i)["name"].decode() for i in range(count))
+    except (runtime.CUDARuntimeError, ImportError, OSError) as error:
+        return (), f"CuPy sees none ({error})"
+    return names, "" if names else "CuPy sees none"
+
+
+def _index(name):
+    """The number of a GPU in its device's name."""
+    return int(name[5:] or 0)
+
+
 def kernels(device="auto"):
-    """The kernel package of a device."""
+    """The kernel package of a device; for one of several GPUs, the package bound to it."""
     name, _ = choose(device)
     try:
-        return importlib.import_module(f"fastmlp.kernels.{name}")
+        package = importlib.import_module(f"fastmlp.kernels.{name.partition(':')[0]}")
+        return package.on(_index(name)) if name.startswith("cuda") else package
     except ImportError as error:
         raise RuntimeError(f"device={name!r} cannot be used here: {error}; "
                            "device='reference' needs NumPy only") from error

@@ -76,7 +76,8 @@ def train(X, y, *, hidden=(100,), activation="relu", dropout=0.0, loss="auto", i
     early_stopping : epochs without a better validation loss before training stops, or `fastmlp.EarlyStopping(...)`
     class_weight : {label: weight}, or "balanced": n / (classes · rows of the class). Multiplies sample_weight.
     sample_weight : (n,) weights of the rows in the loss, not negative
-    device : "auto", "cpu" or "reference" (plain NumPy)
+    device : "auto" (a GPU if CuPy sees one, else the CPU), "cpu", "cuda", "cuda:1" (the second GPU) or "reference"
+        (plain NumPy)
     dtype : "float32" or "float64", of weights and arithmetic
     n_threads : threads on the CPU; None takes FASTMLP_NUM_THREADS, else what the kernels find best. The number
         does not change the result.

@@ -170,9 +170,11 @@ def test_options_of_the_wrong_kind(options, message):
 
 
 def test_a_device_asked_for_by_name_and_absent(monkeypatch):
-    refused(RuntimeError, "device='cuda:1': this version of fastmlp has no CUDA kernels", device="cuda:1")
+    monkeypatch.setattr(fastmlp.device, "gpus", lambda: ((), "CuPy is not installed"))
+    refused(RuntimeError, r"device='cuda:1' \(asked for by name\): CuPy is not installed\. It needs an NVIDIA GPU with "
+                          r"its driver and pip install 'fastmlp\[cuda13\]'", device="cuda:1")
     monkeypatch.setenv("FASTMLP_DEVICE", "cuda")
-    refused(RuntimeError, "no CUDA kernels", device="auto")
+    refused(RuntimeError, r"device='cuda' \(named by FASTMLP_DEVICE\): CuPy is not installed", device="auto")
     monkeypatch.setenv("FASTMLP_DEVICE", "gpu")
     refused(ValueError, "named by FASTMLP_DEVICE", device="auto")
     monkeypatch.setenv("FASTMLP_NUM_THREADS", "many")
