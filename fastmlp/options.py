@@ -61,7 +61,7 @@ class Options:
 
 
 # preset="tabular", after RealMLP (Holzmüller et al. 2024, arXiv 2407.04491); bench/preset.py compares it with none.
-TABULAR_OPTIMIZER = Adam(learning_rate=0.005, beta2=0.95)
+TABULAR_OPTIMIZER = Adam(learning_rate=0.003, beta2=0.95)
 TABULAR_SMOOTHING = 0.1
 
 

@@ -97,7 +97,7 @@ def train(X, y, *, hidden=(100,), activation="relu", dropout=0.0, loss="auto", i
     label_smoothing : ε, at least 0 and below 1 (None: 0): K classes are learnt as (1 - ε) one-hot + ε / K, one yes or
         no as (1 - ε) y + ε / 2 (Szegedy et al. 2016). So is the training loss shown; validation is by y as it is.
     preset : "tabular", for rows of unlike columns (after RealMLP, arXiv 2407.04491), stands for scaling="robust",
-        optimizer=fastmlp.Adam(learning_rate=0.005, beta2=0.95), schedule="cosine", label_smoothing=0.1 where there are
+        optimizer=fastmlp.Adam(learning_rate=0.003, beta2=0.95), schedule="cosine", label_smoothing=0.1 where there are
         classes or labels; and, where there is validation, the weights of the epoch with the least validation loss are
         kept. Without validation they are those of the last epoch. Any of these options that is given overrides it;
         optimizer="adam" is the preset's Adam.

@@ -171,7 +171,7 @@ def options_of(**given):
 
 def test_the_preset_is_what_the_docstring_says():
     options = options_of(preset="tabular")
-    assert options.optimizer == fastmlp.Adam(learning_rate=0.005, beta2=0.95)
+    assert options.optimizer == fastmlp.Adam(learning_rate=0.003, beta2=0.95)
     assert options.schedule == fastmlp.schedules.Cosine()
     classes, numbers = Task("softmax_cross_entropy", 3, np.arange(3)), Task("squared_error", 1)
     assert (options.scaling, options.smoothing_for(classes), options.smoothing_for(numbers)) == ("robust", 0.1, 0)
