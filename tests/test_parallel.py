@@ -82,3 +82,28 @@ def test_an_error_in_a_task_ends_the_others():
     with pytest.raises(ValueError, match="of task 1"):
         run_tasks(task, [(number,) for number in range(1000)], 1, 0, "")
     assert len(started) < 1000
+
+
+def fitted_by(backend, n_jobs):
+    """Scores of scikit-learn's own grid search over our estimator."""
+    from sklearn.model_selection import GridSearchCV
+    X, y = blobs()
+    search = GridSearchCV(fastmlp.MLPClassifier((8,), max_iter=5, n_iter_no_change=9, random_state=0),
+                          {"alpha": [1e-4, 1.0], "learning_rate_init": [1e-3, 1e-2]}, cv=2, error_score="raise")
+    with joblib.parallel_config(backend, n_jobs=n_jobs):
+        search.fit(X, y)
+    return search.cv_results_["mean_test_score"]
+
+
+@pytest.mark.filterwarnings("ignore:Stochastic Optimizer")
+@pytest.mark.parametrize("backend", ["loky", "threading", "multiprocessing", "dask"])
+def test_scikit_learns_grid_search_takes_our_estimators_to_every_backend(backend):
+    expected = fitted_by("sequential", 1)
+    assert len(set(expected)) > 1
+    if backend != "dask":
+        found = fitted_by(backend, 2)
+    else:
+        distributed = pytest.importorskip("distributed")
+        with distributed.Client(processes=False, n_workers=1, threads_per_worker=2, dashboard_address=None):
+            found = fitted_by(backend, 2)
+    np.testing.assert_array_equal(found, expected)
