@@ -14,5 +14,6 @@ How a figure is made
     what is left. A fraction of the ceiling is taken round by round as well.
 
 `nets` what is trained, on which data · `peers` who trains it · `operations` single kernels, ours and theirs ·
-`rows` one row through a net · `ceiling` what the machine can do · `machine` a neutral description of it ·
+`rows` one row through a net · `estimators` ours and scikit-learn's own · `ceiling` what the machine can do ·
+`machine` a neutral description of it · `report`, `pictures` RESULTS.md
 """

@@ -193,6 +193,18 @@ def gain_text(values):
     return f"{values[0]:.4f} ± {values[1]:.4f}"
 
 
+def estimators_section(rows):
+    """Ours beside scikit-learn's classes of the same name."""
+    lines = [[row["case"], with_spread(row["theirs"], time_text), with_spread(row["seconds"], time_text),
+              ratio_text(row["ratio"]), f"{row['bar']:g}×", f"{100 * row['loss_deviation']:.2g} %"]
+             for row in pick(rows, bench="estimators")]
+    if not lines:
+        return []
+    head = "fit", "scikit-learn (p20, p80)", "fastmlp (p20, p80)", "times as fast", "aimed at", "loss differs by"
+    return ["## Estimators\n", "`MLPClassifier`, `MLPRegressor` and `Perceptron` beside scikit-learn's own: the same "
+            "arguments, iterations and data, all threads for both.\n", table(head, lines)]
+
+
 def repeat_section(runs):
     """The ratios to the peers of the last two runs."""
     if len(runs) < 2:
@@ -219,7 +231,8 @@ def section(path, pictures):
             *training_section(rows, "busy", "Training with one core kept busy by somebody else"),
             *training_section(rows, "steps", "Whole steps, the batch resident", "step"),
             *accuracy_section(rows), *kernels_section(rows), *rows_section(rows), *scaling_section(rows),
-            *startup_section(rows), *selection_section(rows), *repeat_section(runs)]
+            *startup_section(rows), *selection_section(rows),
+            *estimators_section(rows), *repeat_section(runs)]
 
 
 def write_readme(machine, run):
