@@ -88,7 +88,7 @@ def dense_forward(x, w, b, activation, y=None):
         for r in range(0, m, ROWS):
             rows = min(ROWS, m - r)
             plain_tile(at(x, r * k), k, rows, 1, panel if packs else at(w, c), n, n - c, k, packs, at(tile, 0))
-            activate(activation, at(tile, 0), at(bias, 0), rows, n - c, at(tile, 0), at(slopes, 0))
+            activate(activation, at(tile, 0), at(bias, 0), 0, rows, n - c, at(tile, 0), at(slopes, 0))
             _store_tile(at(tile, 0), rows, n - c, at(y, r * n + c), n)
     keep_alive(scratch)
     return y

@@ -9,7 +9,7 @@ import numpy as np
 from .. import activations as codes
 from .functions import step_constants
 from .gemm import panel_width, panels
-from .jit import entry, inlined, outlined
+from .jit import inlined, loop_entry, outlined
 from .layout import ACTIVATION, N_OUT, Y
 from .losses import softmax_row
 from .network import backward_block, forward_block, loss_block, update_biases, update_panel
@@ -37,7 +37,7 @@ class Recipe(NamedTuple):
     l2: float
     alpha: float                 # l2 is l2 + alpha / Σ w of the batch
     seed: int
-    tasks: np.ndarray            # int64 (tasks, 2): layer, panel of in-features or -1 for the biases
+    tasks: np.ndarray            # int64 (tasks, 2): layer, panel of in-features (narrow: out-) or -1 for the biases
 
 
 class Totals(NamedTuple):
@@ -49,7 +49,7 @@ class Totals(NamedTuple):
 
 
 @inlined
-def _batch_weight(data, order, start, m):
+def batch_weight(data, order, start, m):
     if data.weights.size == 0:
         return float(m)
     total = 0.0
@@ -58,7 +58,12 @@ def _batch_weight(data, order, start, m):
     return total
 
 
-@entry
+@inlined
+def step_l2(recipe, weight_sum):
+    return recipe.l2 + (recipe.alpha / weight_sum if weight_sum > 0.0 else 0.0)
+
+
+@loop_entry
 def train_steps(thread, threads, control, net, slots, work, data, order, rates, recipe, totals,
                 first, last, steps_before):
     """Training steps `first` .. `last` - 1 of an epoch over the rows `order`."""
@@ -66,7 +71,7 @@ def train_steps(thread, threads, control, net, slots, work, data, order, rates, 
         start = s * recipe.batch
         m = min(recipe.batch, order.size - start)
         step_number = steps_before + s - first
-        weight_sum = _batch_weight(data, order, start, m)
+        weight_sum = batch_weight(data, order, start, m)
 
         while True:
             row = take(control, ROWS_TAKEN) * work.block
@@ -79,7 +84,7 @@ def train_steps(thread, threads, control, net, slots, work, data, order, rates, 
         if not barrier(control, threads):
             return
 
-        l2 = recipe.l2 + (recipe.alpha / weight_sum if weight_sum > 0.0 else 0.0)
+        l2 = step_l2(recipe, weight_sum)
         constants = step_constants(recipe.rule, recipe.hyper, rates[s], step_number + 1)
         bias_constants = constants[:4] + (1.0,) + constants[5:]  # Numba has no starred tuples
         while True:
@@ -101,7 +106,7 @@ def train_steps(thread, threads, control, net, slots, work, data, order, rates, 
             return
 
 
-@entry
+@loop_entry
 def infer_blocks(thread, threads, control, net, work, data, order, loss, parameter, rows, block_sums, totals, out):
     """Inference on `rows` rows: the outputs into out (rows, outputs), or, where out is (0, 0), their losses,
     right answers and weights summed over each block of rows into block_sums (blocks, 3)."""

@@ -20,13 +20,12 @@ step_constants = rules.step_constants
 
 def _define_loop(function, slope, slope_takes_z):
     @outlined
-    def loop(z, bias, rows, columns, y, slopes):
+    def loop(z, bias, bias_step, rows, columns, y, slopes):
         width = panel_width(z)
         for v in range(0, columns, lanes(z)):
-            shift = load(bias, v)
             for r in range(rows):
                 i = r * width + v
-                before = load(z, i) + shift
+                before = load(z, i) + load(bias, r * bias_step + v)
                 after = function(before)
                 store(y, i, after)
                 store(slopes, i, slope(before if slope_takes_z else after))
@@ -70,30 +69,30 @@ _exp = _define_loop(_exponential, _one, False)
 
 
 @outlined
-def activate(code, z, bias, rows, columns, y, slopes):
+def activate(code, z, bias, bias_step, rows, columns, y, slopes):
     """y = f(z + bias) and slopes = f' for `rows` rows of a panel, whole vectors until `columns` are covered.
 
-    z, y, slopes point to rows that lie a panel width apart; y may be z.
+    z, y, slopes point to rows that lie a panel width apart, those of bias bias_step; y may be z.
     """
     columns = min(columns, panel_width(z))
     if code == codes.RELU:
-        _relu(z, bias, rows, columns, y, slopes)
+        _relu(z, bias, bias_step, rows, columns, y, slopes)
     elif code == codes.TANH:
-        _tanh_loop(z, bias, rows, columns, y, slopes)
+        _tanh_loop(z, bias, bias_step, rows, columns, y, slopes)
     elif code == codes.SIGMOID:
-        _sigmoid(z, bias, rows, columns, y, slopes)
+        _sigmoid(z, bias, bias_step, rows, columns, y, slopes)
     elif code == codes.LEAKY_RELU:
-        _leaky_relu(z, bias, rows, columns, y, slopes)
+        _leaky_relu(z, bias, bias_step, rows, columns, y, slopes)
     elif code == codes.GELU:
-        _gelu(z, bias, rows, columns, y, slopes)
+        _gelu(z, bias, bias_step, rows, columns, y, slopes)
     elif code == codes.SILU:
-        _silu(z, bias, rows, columns, y, slopes)
+        _silu(z, bias, bias_step, rows, columns, y, slopes)
     elif code == codes.SIGN:
-        _sign(z, bias, rows, columns, y, slopes)
+        _sign(z, bias, bias_step, rows, columns, y, slopes)
     elif code == codes.EXP:
-        _exp(z, bias, rows, columns, y, slopes)
+        _exp(z, bias, bias_step, rows, columns, y, slopes)
     else:                                                      # identity; softmax is of whole rows, elsewhere
-        _identity(z, bias, rows, columns, y, slopes)
+        _identity(z, bias, bias_step, rows, columns, y, slopes)
 
 
 @inlined

@@ -60,7 +60,11 @@ class _LinkedOnly(Compiler):
 
 
 _OPTIONS = {"error_model": "numpy", "boundscheck": False}
-_LINKED = {**_OPTIONS, "no_cpython_wrapper": True, "no_cfunc_wrapper": True, "pipeline_class": _LinkedOnly}
+# Without Numba's reference counts, atomic additions for every array of every call, which took a third of a step of a
+# small net. Python holds the arrays while compiled code runs; what allocates is an `entry`.
+_UNCOUNTED = {"_nrt": False}
+_LINKED = {**_OPTIONS, **_UNCOUNTED, "no_cpython_wrapper": True, "no_cfunc_wrapper": True,
+           "pipeline_class": _LinkedOnly}
 inlined = functools.partial(njit, **_LINKED, forceinline=True)
 outlined = functools.partial(njit, **_LINKED)
 
@@ -134,12 +138,15 @@ class _Cache(caching.FunctionCache):
                         self.cache_path, error)
 
 
-def entry(function):
+def entry(function, **options):
     """Compile on first call, without the GIL, through the cache."""
-    dispatcher = njit(**_OPTIONS, nogil=True)(function)
+    dispatcher = njit(**_OPTIONS, **options, nogil=True)(function)
     dispatcher._cache = _Cache(function)
     dispatcher.is_ready = functools.partial(_is_ready, dispatcher)
     return dispatcher
+
+
+loop_entry = functools.partial(entry, **_UNCOUNTED)          # of functions that allocate nothing
 
 
 def operation(function=None, *, doubles=()):

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .gemm import VECTORS, panel_width
-from .jit import entry
+from .jit import loop_entry
 from .simd import ROWS, VECTOR_BYTES, at, get, lanes, load, load_first, put, store, store_first
 
 N_IN, N_OUT, ACTIVATION, W, WT, B, X, Y, DZ, FLAT = range(10)
@@ -36,8 +36,8 @@ def round_up(count, multiple):
 
 
 def padded_rows(rows, dtype):
-    """`rows` in whole tiles and whole vectors."""
-    return round_up(rows, max(ROWS, VECTOR_BYTES // np.dtype(dtype).itemsize))
+    """`rows` in whole tiles and whole panels."""
+    return round_up(rows, max(ROWS, python_panel_width(dtype)))
 
 
 def buffer_rows(rows, dtype):
@@ -75,7 +75,13 @@ def cache_aligned(count, dtype):
     return raw[start:start + count * itemsize].view(dtype)
 
 
-@entry
+def aligned_rows(rows, columns, dtype):
+    """Zeros (rows, at least columns) whose rows all start cache lines."""
+    columns = round_up(columns, 64 // np.dtype(dtype).itemsize)
+    return cache_aligned(rows * columns, dtype).reshape(rows, columns)
+
+
+@loop_entry
 def to_panels(flat, table, w, wt, b):
     """Weights and biases (or an optimizer's slots) from the model's flat layout into panels."""
     width = panel_width(at(w, 0))
@@ -96,7 +102,7 @@ def to_panels(flat, table, w, wt, b):
             put(pb, c, get(source, n_in * n_out + c))
 
 
-@entry
+@loop_entry
 def from_panels(flat, table, w, b):
     """The way back."""
     width = panel_width(at(w, 0))

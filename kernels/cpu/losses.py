@@ -97,29 +97,35 @@ def softmax_label_row(z, panel, n, label, scale, dz):
 
 
 @outlined
-def softmax_label_lanes(z, step, n, labels, scales, losses, right):
-    """`softmax_label_row` for as many rows as a vector has lanes, a lane each: z[j] of them lies at z + j step.
+def softmax_label_panel(z, n, labels, scales, losses, right):
+    """`softmax_label_row` for P rows, a lane each: z[j] of them lies at z + j P.
 
-    labels, scales, losses, right: a vector each, the labels as numbers.
+    labels, scales, losses, right: P numbers each. Two vectors at a time hide half of what exp and log take to answer.
     """
-    label, scale = load(labels, 0), load(scales, 0)
-    top = load(z, 0)
-    best, score = 0.0 * top, top
+    width, second = panel_width(z), lanes(z)
+    label0, label1 = load(labels, 0), load(labels, second)
+    top0, top1 = load(z, 0), load(z, second)
+    best0, best1, score0, score1 = 0.0 * top0, 0.0 * top1, top0, top1
+    for j in range(1, n):
+        value0, value1 = load(z, j * width), load(z, j * width + second)
+        best0, best1 = select(value0 > top0, j, best0), select(value1 > top1, j, best1)
+        top0, top1 = select(value0 > top0, value0, top0), select(value1 > top1, value1, top1)
+        score0, score1 = select(label0 != j, score0, value0), select(label1 != j, score1, value1)
+    total0, total1 = 0.0 * top0, 0.0 * top1
     for j in range(n):
-        value = load(z, j * step)
-        bigger = value > top
-        best, top = select(bigger, j, best), select(bigger, value, top)
-        score = select(label != j, score, value)
-    total = 0.0 * top
+        value0, value1 = exp(load(z, j * width) - top0), exp(load(z, j * width + second) - top1)
+        store(z, j * width, value0)
+        store(z, j * width + second, value1)
+        total0, total1 = total0 + value0, total1 + value1
+    scale0, scale1 = load(scales, 0), load(scales, second)
+    factor0, factor1 = scale0 / total0, scale1 / total1
     for j in range(n):
-        value = exp(load(z, j * step) - top)
-        store(z, j * step, value)
-        total = total + value
-    factor = scale / total
-    for j in range(n):
-        store(z, j * step, load(z, j * step) * factor - select(label != j, 0.0, scale))
-    store(losses, 0, log(total) - (score - top))
-    store(right, 0, select(best != label, 0.0, broadcast(1.0, z)))
+        store(z, j * width, load(z, j * width) * factor0 - select(label0 != j, 0.0, scale0))
+        store(z, j * width + second, load(z, j * width + second) * factor1 - select(label1 != j, 0.0, scale1))
+    store(losses, 0, log(total0) - (score0 - top0))
+    store(losses, second, log(total1) - (score1 - top1))
+    store(right, 0, select(best0 != label0, 0.0, broadcast(1.0, z)))
+    store(right, second, select(best1 != label1, 0.0, broadcast(1.0, z)))
 
 
 @outlined

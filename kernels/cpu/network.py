@@ -20,7 +20,7 @@ from .functions import activate, apply_rule
 from .gemm import UNROLL, columns_tile, panel_width, panels, rows_tile, sparse_tile
 from .jit import inlined, outlined
 from .layout import ACTIVATION, DZ, N_IN, N_OUT, WT, B, W, X, Y
-from .losses import loss_row, softmax_label_lanes
+from .losses import loss_row, softmax_label_panel
 from .masks import four_rows, keep_threshold
 from .simd import (
     ROWS,
@@ -33,6 +33,7 @@ from .simd import (
     lanes,
     load,
     load_bytes,
+    load_first,
     mask_bits,
     mask_of_bits,
     mul_low,
@@ -88,15 +89,18 @@ LIST_SLACK = VECTOR_BYTES // 4   # lists of int32 are written by whole vectors
 # ------------------------------------------------------------------------------- input
 
 @inlined
-def _input_vector(data, start, j, like):
-    """Vector j, j + 1, ... of the input row whose first element is number `start`."""
+def input_vector(data, start, j, left, like):
+    """Vector j, j + 1, ... of the input row whose first element is number `start`; numbers past the `left` are 0.
+
+    Bytes come by whole vectors only: `left` is at least that many.
+    """
     if data.itemsize == 1:
         return load_bytes(at(data.x, start), j, like) * data.scale
-    return load(reinterpret(at(data.x, start * data.itemsize), like), j) * data.scale
+    return load_first(reinterpret(at(data.x, start * data.itemsize), like), j, left) * data.scale
 
 
 @inlined
-def _input_number(data, start, j, like):
+def input_number(data, start, j, like):
     if data.itemsize == 1:
         return constant(get(at(data.x, start), j), like) * constant(data.scale, like)
     return get(reinterpret(at(data.x, start * data.itemsize), like), j) * constant(data.scale, like)
@@ -107,8 +111,8 @@ def gather_row(data, row, n, out, rows, nonzero, sparse):
     """One row of X, scaled, into panels of `rows` rows; if sparse, also a bit for each element that is not zero."""
     width = panel_width(out)
     for q in range(n // width):
-        first = _input_vector(data, row * n, q * width, out)
-        second = _input_vector(data, row * n, q * width + lanes(out), out)
+        first = input_vector(data, row * n, q * width, width, out)
+        second = input_vector(data, row * n, q * width + lanes(out), width, out)
         store(out, q * rows * width, first)
         store(out, q * rows * width + lanes(out), second)
         if sparse:
@@ -116,7 +120,7 @@ def gather_row(data, row, n, out, rows, nonzero, sparse):
     if n % width > 0:
         q, marks = n // width, 0
         for j in range(n % width):
-            value = _input_number(data, row * n, q * width + j, out)
+            value = input_number(data, row * n, q * width + j, out)
             put(out, q * rows * width + j, value)
             marks |= (1 if value != 0 else 0) << j
         if sparse:
@@ -183,7 +187,7 @@ def forward_layer(net, work, layer, first, rows, thread, sparse, seed, step_numb
             else:
                 rows_tile(here, capacity * width, w, columns, n_in, soon, tile)
             slope = step(slopes, r * width) if work.training else step(tile, ROWS * width)
-            activate(net.table[layer, ACTIVATION], tile, bias, ROWS, columns, step(y, r * width), slope)
+            activate(net.table[layer, ACTIVATION], tile, bias, 0, ROWS, columns, step(y, r * width), slope)
         if work.training and net.dropout[layer] > 0.0:
             _drop(y, slopes, first, rows, p * width, columns, net.dropout[layer], seed, step_number, layer)
 
@@ -260,7 +264,7 @@ def forward_block(net, work, data, order, first, start, m, thread, seed, step_nu
 
 
 @inlined
-def _weight(data, row):
+def row_weight(data, row):
     return float(data.weights[row]) if data.weights.size > 0 else 1.0
 
 
@@ -276,7 +280,7 @@ def loss_block(net, work, data, order, first, start, real, thread, loss, paramet
     for r in range(first, first + real):
         row = order[start + r] if order.size > 0 else start + r
         label = data.labels[row] if data.labels.size > 0 else -1
-        weight = _weight(data, row)
+        weight = row_weight(data, row)
         y = at(work.h, net.table[last, Y] + r * width)
         scale = weight / weight_sum if weight_sum > 0.0 else 0.0
         value, right = loss_row(loss, parameter, y, capacity * width, n_out, label,
@@ -293,24 +297,27 @@ def _loss_lanes(net, work, data, order, first, start, real, thread, weight_sum, 
     n_out, width = net.table[last, N_OUT], panel_width(at(net.w, 0))
     z = at(work.tiles, thread * work.tiles.shape[1])
     count = lanes(z)
-    labels = step(z, width * count)
-    scales, losses, right = step(labels, count), step(labels, 2 * count), step(labels, 3 * count)
-    for r in range(first, first + real, count):
-        present = min(count, first + real - r)
-        store(scales, 0, 0.0)
+    labels = step(z, width * width)
+    scales, losses, right = step(labels, width), step(labels, 2 * width), step(labels, 3 * width)
+    for r in range(first, first + real, width):
+        present = min(width, first + real - r)
+        for v in range(0, width, count):
+            store(scales, v, 0.0)
         for i in range(present):
             row = order[start + r + i] if order.size > 0 else start + r + i
             put(labels, i, data.labels[row])
-            put(scales, i, _weight(data, row) / weight_sum if weight_sum > 0.0 else 0.0)
+            put(scales, i, row_weight(data, row) / weight_sum if weight_sum > 0.0 else 0.0)
         y = at(work.h, net.table[last, Y] + r * width)
         for c in range(0, n_out, count):
-            transpose(step(y, c), width, step(z, c * count), count)
-        softmax_label_lanes(z, count, n_out, labels, scales, losses, right)
+            for v in range(0, width, count):
+                transpose(step(y, v * width + c), width, step(z, c * width + v), width)
+        softmax_label_panel(z, n_out, labels, scales, losses, right)
         for c in range(0, n_out, count):
-            transpose(step(z, c * count), count, step(y, c), width)
+            for v in range(0, width, count):
+                transpose(step(z, c * width + v), width, step(y, v * width + c), width)
         for i in range(present):
             row = order[start + r + i] if order.size > 0 else start + r + i
-            row_loss[r + i] = get(losses, i) * _weight(data, row)
+            row_loss[r + i] = get(losses, i) * row_weight(data, row)
             row_right[r + i] = get(right, i)
 
 

@@ -10,8 +10,20 @@ import numpy as np
 
 from .. import update_rules
 from .epoch import Recipe, Slots, Totals, infer_blocks, train_steps
-from .gemm import VECTORS
-from .layout import buffer_rows, cache_aligned, from_panels, padded_rows, plan, python_panel_width, to_panels
+from .layout import (
+    B,
+    W,
+    aligned_rows,
+    buffer_rows,
+    cache_aligned,
+    from_panels,
+    padded_rows,
+    plan,
+    python_panel_width,
+    round_up,
+    to_panels,
+)
+from .narrow import NarrowWork, train_narrow_steps
 from .network import LIST_SLACK, Data, Net, Work
 from .simd import ROWS
 from .threads import Pace, Team, choose_threads
@@ -24,6 +36,12 @@ SPARSE_SHARE = 0.8
 SAMPLED_ROWS = 1024
 # Rows that a thread takes at a time, at most: enough tiles to share the fetching of the next weights.
 BLOCK = 64
+
+# A net none of whose layers is wider trains with its rows in lanes (`narrow`): so many rows at a time, in so many
+# chunks at most.
+NARROW = 64
+NARROW_BLOCK = 256
+NARROW_CHUNKS = 16
 
 NO_ROWS = np.empty(0, np.int64)
 NO_ROWS.flags.writeable = False
@@ -39,13 +57,16 @@ class State:
         self.team = Team(self.threads)
         self.pace = Pace(self.threads) if n_threads is None else None
         table, need = plan(sizes, activations, recipe.batch, dtype)
-        self.net = Net(table, np.asarray(dropout, np.float64), cache_aligned(need.weights, dtype),
+        # Narrow nets read W by whole tiles of rows, past its last row as well.
+        slack = ROWS * python_panel_width(dtype)
+        self.net = Net(table, np.asarray(dropout, np.float64), cache_aligned(need.weights + slack, dtype),
                        cache_aligned(need.transposed, dtype), cache_aligned(need.biases, dtype))
         to_panels(as_input(parameters, dtype), table, self.net.w, self.net.wt, self.net.b)
         used = update_rules.SLOTS[recipe.rule]
         self.slots = Slots(*(cache_aligned(size if used > slot else 0, dtype)
                              for size in (need.weights, need.biases) for slot in (0, 1)))
-        self.work = None             # made when the data are seen: they decide whether zeros are skipped
+        # Made when the data are seen: they decide whether zeros are skipped.
+        self.work = self.train_steps = None
         self.activations = activations
         self.totals = Totals(np.zeros(recipe.batch), np.zeros(recipe.batch), np.zeros(4))
         self.steps_before_epoch = 0
@@ -63,12 +84,30 @@ def step_flops(sizes, rows):
 
 def make_work(sizes, need, rows, block, training, threads, dtype, sparse):
     rows, width = buffer_rows(rows, dtype), python_panel_width(dtype)
-    lanes = width // VECTORS
     lists = max(block // ROWS * (2 * (sizes[0] + LIST_SLACK) + 1), width // ROWS * (rows + 1)) + LIST_SLACK
     return Work(rows, block, training, cache_aligned(need.activations, dtype), cache_aligned(need.gradients, dtype),
-                np.zeros((threads, width * (max(2 * ROWS, lanes) + 4)), dtype),
+                np.zeros((threads, width * (max(2 * ROWS, width) + 4)), dtype),
                 np.zeros((threads, lists if sparse else 0), np.int32),
                 np.zeros((-(-sizes[0] // width), rows) if sparse else (0, 0), np.uint32))
+
+
+def make_narrow_work(sizes, table, batch, threads, dtype):
+    width = python_panel_width(dtype)
+    chunk = round_up(max(NARROW_BLOCK, -(-batch // NARROW_CHUNKS)), NARROW_BLOCK)
+    block = min(NARROW_BLOCK, round_up(batch, width))
+    features = [padded_rows(size, dtype) for size in sizes]
+    places = np.zeros((len(table), 6), np.int64)
+    x = dz = bias = 0
+    for layer, (f_in, f_out) in enumerate(pairwise(features)):
+        y = x + block * f_in
+        places[layer] = f_in, f_out, x, y, dz, bias
+        x, dz, bias = y, dz + block * f_out, bias + width * sizes[layer + 1]
+    scratch = max(width * (features[-1] + 5), ROWS * width)
+    w, b = table[-1, W] + sizes[-2] * round_up(sizes[-1], width), table[-1, B] + round_up(sizes[-1], width)
+    chunks = -(-batch // chunk)
+    return NarrowWork(chunk, block, places,
+                      *(aligned_rows(threads, size, dtype) for size in (x + block * features[-1], dz, bias, scratch)),
+                      aligned_rows(chunks, w, dtype), aligned_rows(chunks, b, dtype), np.zeros((chunks, 2)))
 
 
 def make_inference(sizes, activations, dtype, threads):
@@ -82,10 +121,8 @@ def prepare(parameters, sizes, activations, *, dropout, loss, rule, hyper, l2, b
             alpha=0.0, loss_parameter=0.0):
     """A `State` with its own copy of the weights. Arguments: `kernels`."""
     sizes = tuple(int(s) for s in sizes)
-    width = python_panel_width(parameters.dtype)
-    tasks = [(layer, panel) for layer, n_in in enumerate(sizes[:-1]) for panel in (*range(-(-n_in // width)), -1)]
     recipe = Recipe(int(batch_size), int(loss), float(loss_parameter), int(rule), np.asarray(hyper, np.float64),
-                    float(l2), float(alpha), int(seed), np.array(tasks, np.int64))
+                    float(l2), float(alpha), int(seed), tasks_of((), parameters.dtype))
     return State(parameters, sizes, tuple(activations), dropout, recipe, float(scale), n_threads)
 
 
@@ -114,16 +151,34 @@ def has_zeros_to_skip(x):
     return tiles.mean() < SPARSE_SHARE
 
 
+def _make_ready(state, x):
+    """Chooses how to train on these data, and allocates what that needs."""
+    sizes, dtype, threads, batch = state.sizes, state.dtype, state.threads, state.recipe.batch
+    table, need = plan(sizes, state.activations, batch, dtype)
+    # The lists of what is not zero hold 32-bit places.
+    sparse = max(need.activations, need.weights) < 1 << 31 and has_zeros_to_skip(x)
+    if max(sizes) <= NARROW and not sparse and not state.net.dropout.any():
+        state.recipe = state.recipe._replace(tasks=tasks_of(sizes[1:], dtype))
+        state.work, state.train_steps = make_narrow_work(sizes, table, batch, threads, dtype), train_narrow_steps
+    else:
+        state.recipe = state.recipe._replace(tasks=tasks_of(sizes[:-1], dtype))
+        block = min(BLOCK, padded_rows(-(-batch // threads), dtype))
+        state.work = make_work(sizes, need, batch, block, True, threads, dtype, sparse)
+        state.train_steps = train_steps
+
+
+def tasks_of(widths, dtype):
+    """What threads share in the weights' phase: (layer, panel of so wide a side of its W), panel -1 for its biases."""
+    width = python_panel_width(dtype)
+    return np.array([(layer, panel) for layer, n in enumerate(widths) for panel in (*range(-(-n // width)), -1)],
+                    np.int64).reshape(-1, 2)
+
+
 def train_epoch(state, x, labels, targets, weights, order, rates):
     """One pass over the rows `order`; returns (Σ wᵢ lᵢ, right answers, Σ w). Arguments: `kernels`."""
     data = make_data(x, state.scale, labels, targets, weights, state.dtype)
     if state.work is None:
-        _, need = plan(state.sizes, state.activations, state.recipe.batch, state.dtype)
-        batch, threads = state.recipe.batch, state.threads
-        block = min(BLOCK, padded_rows(-(-batch // threads), state.dtype))
-        # The lists of what is not zero hold 32-bit places.
-        sparse = max(need.activations, need.weights) < 1 << 31 and has_zeros_to_skip(x)
-        state.work = make_work(state.sizes, need, batch, block, True, threads, state.dtype, sparse)
+        _make_ready(state, x)
     order, rates = as_input(order, np.int64), as_input(rates, np.float64)
     state.steps_before_epoch = state.step
     state.totals.sums[:] = 0.0
@@ -132,8 +187,8 @@ def train_epoch(state, x, labels, targets, weights, order, rates):
         last = min(first + chunk, len(rates))
         threads = state.pace.choose() if state.pace else state.threads
         started = perf_counter()
-        state.team.run(train_steps, state.net, state.slots, state.work, data, order, rates, state.recipe, state.totals,
-                       first, last, state.step, threads=threads)
+        state.team.run(state.train_steps, state.net, state.slots, state.work, data, order, rates, state.recipe,
+                       state.totals, first, last, state.step, threads=threads)
         if state.pace:
             state.pace.record(threads, (perf_counter() - started) / (last - first))
     return tuple(state.totals.sums[:3].tolist())
@@ -206,9 +261,10 @@ def warm_up(dtype):
     parameters = np.zeros(8, dtype)
     labels, none, no_weights = np.zeros(2, np.int64), np.empty((0, 0), dtype), np.empty(0, dtype)
     x = np.ones((2, 3), dtype)
-    state = prepare(parameters, sizes, codes, dropout=(0.0,), loss=0, rule=update_rules.SGD, hyper=(0, 0, 0, 0), l2=0.0,
-                    batch_size=2, scale=1.0, seed=0, n_threads=1)
-    train_epoch(state, x, labels, none, no_weights, np.arange(2), np.zeros(1))
+    for rate in (0.0, 0.5):                  # with dropout no net is narrow
+        state = prepare(parameters, sizes, codes, dropout=(rate,), loss=0, rule=update_rules.SGD, hyper=(0, 0, 0, 0),
+                        l2=0.0, batch_size=2, scale=1.0, seed=0, n_threads=1)
+        train_epoch(state, x, labels, none, no_weights, np.arange(2), np.zeros(1))
     evaluate(state, x, labels, none, no_weights)
     read_parameters(state, parameters)
     forward(parameters, sizes, codes, x, 1.0, 1, np.empty((2, 2), dtype))
@@ -217,4 +273,4 @@ def warm_up(dtype):
 def needs_compiling(dtype):
     """Whether `warm_up` would have to compile rather than load."""
     return not all(function.is_ready(np.dtype(dtype).name)
-                   for function in (train_steps, infer_blocks, to_panels, from_panels))
+                   for function in (train_steps, train_narrow_steps, infer_blocks, to_panels, from_panels))

@@ -1,0 +1,301 @@
+"""Training steps of narrow nets: rows of the batch in the lanes, so that no lane is padding.
+
+A layer of 8 or 10 outputs fills a third of a panel of columns. Here activations are kept transposed, in panels of P
+rows: feature f of panel p starts at p · F P + f P, with F features in all, padded to whole tiles. Then
+    zᵀ = Wᵀ hᵀ      the tile that reads ROWS neighbouring columns of W,
+    dhᵀ = W dzᵀ     the tile that reads ROWS rows of W: no transposed copy of W,
+    dW = hᵀ dz      the tile of dot products (`dots`),
+with W in the same panels as everywhere, and a loss takes a lane per row.
+
+A step again has two phases with a barrier after each:
+    rows      a chunk of rows, block by block: gather, forward, loss, backward, and the block's share of dW and db,
+              added to the chunk's own sum while the block is in the cache.
+    weights   the sums of all chunks, in their order, and the optimizer.
+How a batch is divided into chunks depends on its size alone, hence the bits do not depend on threads.
+"""
+from typing import NamedTuple
+
+import numpy as np
+
+from ..losses import SOFTMAX_XENT
+from .dots import ACROSS, DOTS, dots_tile
+from .epoch import batch_weight, step_l2
+from .functions import activate, apply_rule, step_constants
+from .gemm import columns_tile, panel_width, rows_tile
+from .jit import inlined, loop_entry, outlined
+from .layout import ACTIVATION, N_IN, N_OUT, B, W
+from .losses import loss_row, softmax_label_panel
+from .network import input_number, input_vector
+from .simd import (
+    ROWS,
+    at,
+    broadcast,
+    constant,
+    first_lanes,
+    get,
+    lanes,
+    load,
+    put,
+    select,
+    step,
+    store,
+    sum_lanes,
+    transpose,
+)
+from .threads import ROWS_TAKEN, WEIGHTS_TAKEN, barrier, take
+
+F_IN, F_OUT, X, Y, DZ, BIAS = range(6)   # columns of `places`
+
+
+class NarrowWork(NamedTuple):
+    """Scratch memory: a block of rows for each thread, sums for each chunk."""
+
+    chunk: int                   # rows whose gradients are summed together, a multiple of `block`
+    block: int                   # rows that pass through the net at once, a multiple of P
+    places: np.ndarray           # (layers, 6): padded features in and out; offsets of x, y, dz, biases
+    h: np.ndarray                # (threads, ...) transposed activations of a block
+    dz: np.ndarray               # (threads, ...) slopes, then ∂loss/∂z
+    bias: np.ndarray             # (threads, ...) each bias P times
+    rows: np.ndarray             # (threads, ...) scratch: rows of outputs, and a lane each of labels, scales, losses
+    w: np.ndarray                # (chunks, weights) Σ dW of a chunk, in panels
+    b: np.ndarray                # (chunks, biases)
+    sums: np.ndarray             # (chunks, 2) float64: Σ loss, Σ right
+
+
+# ------------------------------------------------------------------------------- a block of rows
+
+@inlined
+def _spread_biases(net, work, thread):
+    width = panel_width(at(net.w, 0))
+    for layer in range(net.table.shape[0]):
+        for j in range(net.table[layer, N_OUT]):
+            value = get(at(net.b, net.table[layer, B]), j)
+            for v in range(0, width, lanes(at(net.w, 0))):
+                store(at(work.bias, thread * work.bias.shape[1] + work.places[layer, BIAS]), j * width + v, value)
+
+
+@outlined
+def _gather(data, order, first, present, n, scratch, x):
+    """Rows order[first ...] into the lanes of x (n features, P apart); lanes from `present` on become zero."""
+    width, count = panel_width(x), lanes(x)
+    real = min(present, count)
+    for c in range(0, n, count):
+        if c + count <= n or data.itemsize > 1:
+            for r in range(real):
+                store(scratch, r * count, input_vector(data, order[first + r] * n, c, n - c, x))
+        else:
+            for r in range(real):
+                for j in range(c, n):
+                    put(scratch, r * count + j - c, input_number(data, order[first + r] * n, j, x))
+        for r in range(max(real, 0), count):
+            store(scratch, r * count, 0.0)
+        transpose(scratch, count, step(x, c * width), width)
+
+
+@outlined
+def _forward(net, work, layer, x, y, slopes, bias):
+    """One panel of rows through a layer: y = f(W'x + b), f' into slopes."""
+    n_in, n_out = net.table[layer, N_IN], net.table[layer, N_OUT]
+    width = panel_width(x)
+    for g in range(0, n_out, ROWS):
+        w = at(net.w, net.table[layer, W] + (g // width) * n_in * width + g % width)
+        columns_tile(w, x, width, n_in, x, step(y, g * width))
+    activate(net.table[layer, ACTIVATION], y, bias, width, n_out, width, y, slopes)
+
+
+@outlined
+def _backward(net, layer, dz, slopes, tile):
+    """One panel of rows back through a layer: dz of the layer below in place of its slopes."""
+    n_in, n_out = net.table[layer, N_IN], net.table[layer, N_OUT]
+    width = panel_width(dz)
+    for g in range(0, n_in, ROWS):
+        rows_tile(at(net.w, net.table[layer, W] + g * width), n_in * width, dz, width, n_out, dz, tile)
+        for i in range(0, ROWS * width, lanes(dz)):
+            store(slopes, g * width + i, load(tile, i) * load(slopes, g * width + i))
+
+
+@outlined
+def _loss(recipe, data, order, first, present, n_out, features, weight_sum, y, dz, scratch, sums):
+    """Losses of a panel's rows added to sums (loss, right), and dz = gradient · slopes; y becomes the gradient."""
+    width, count = panel_width(y), lanes(y)
+    labels = step(scratch, count * features)
+    weights, scales, losses, right = (step(labels, width), step(labels, 2 * width), step(labels, 3 * width),
+                                      step(labels, 4 * width))
+    for v in range(0, width, count):
+        store(weights, v, select(first_lanes(present - v, y), broadcast(1.0, y), 0.0))
+    if data.weights.size > 0:
+        for i in range(present):
+            put(weights, i, data.weights[order[first + i]])
+    for v in range(0, width, count):
+        store(scales, v, load(weights, v) * (1.0 / weight_sum if weight_sum > 0.0 else 0.0))
+    if data.labels.size > 0:
+        for i in range(present):
+            put(labels, i, data.labels[order[first + i]])
+    if recipe.loss == SOFTMAX_XENT and data.labels.size > 0:
+        softmax_label_panel(y, n_out, labels, scales, losses, right)
+    else:
+        for v in range(0, width, count):
+            _loss_by_rows(recipe, data, order, first + v, min(present - v, count), n_out, features, step(y, v), scratch,
+                          step(scales, v), step(losses, v), step(right, v))
+    for v in range(0, width, count):
+        sums[0] += sum_lanes(load(losses, v) * load(weights, v))
+        sums[1] += sum_lanes(select(first_lanes(present - v, y), load(right, v), 0.0))
+    for i in range(0, n_out * width, count):
+        store(dz, i, load(y, i) * load(dz, i))
+
+
+@outlined
+def _loss_by_rows(recipe, data, order, first, present, n_out, features, y, scratch, scales, losses, right):
+    """The other losses: outputs back into rows, a row at a time, gradients into lanes again."""
+    width, count = panel_width(y), lanes(y)
+    for c in range(0, features, count):
+        transpose(step(y, c * width), width, step(scratch, c), features)
+    for i in range(count):
+        z = step(scratch, i * features)
+        if i < present:
+            row = order[first + i]
+            label = data.labels[row] if data.labels.size > 0 else -1
+            value, good = loss_row(recipe.loss, recipe.loss_parameter, z, width, n_out, label,
+                                   at(data.targets, row * data.targets.shape[1]), get(scales, i), z)
+            put(losses, i, value)
+            put(right, i, good)
+        else:
+            put(losses, i, 0.0)
+            for c in range(0, features, count):
+                store(z, c, 0.0)
+    for c in range(0, features, count):
+        transpose(step(scratch, c), features, step(y, c * width), width)
+
+
+@outlined
+def _add_gradients(net, work, layer, h, dz, panels, w, b):
+    """dW += hᵀ dz and db += Σ dz over the block's panels."""
+    n_in, n_out = net.table[layer, N_IN], net.table[layer, N_OUT]
+    width = panel_width(h)
+    h_step, dz_step = work.places[layer, F_IN] * width, work.places[layer, F_OUT] * width
+    for k in range(0, n_in, DOTS):
+        for j in range(0, n_out, ACROSS):
+            dots_tile(step(h, k * width), h_step, step(dz, j * width), dz_step, panels, n_in - k,
+                      step(w, (j // width) * n_in * width + k * width + j % width), width)
+    for j in range(n_out):
+        total = broadcast(0.0, dz)
+        for p in range(panels):
+            for v in range(0, width, lanes(dz)):
+                total = total + load(dz, p * dz_step + j * width + v)
+        put(b, j, get(b, j) + sum_lanes(total))
+
+
+@outlined
+def _block(net, work, data, order, start, real, thread, recipe, weight_sum, chunk):
+    """Rows order[start : start + real] all the way, and their gradients added to those of the chunk."""
+    last, width = net.table.shape[0] - 1, panel_width(at(net.w, 0))
+    count = lanes(at(net.w, 0))
+    panels = (real + width - 1) // width
+    scratch = at(work.rows, thread * work.rows.shape[1])
+    h, dz = at(work.h, thread * work.h.shape[1]), at(work.dz, thread * work.dz.shape[1])
+    bias = at(work.bias, thread * work.bias.shape[1])
+    n_in, n_out, features = net.table[0, N_IN], net.table[last, N_OUT], work.places[last, F_OUT]
+    for p in range(panels):
+        x = step(h, p * work.places[0, F_IN] * width)
+        for v in range(0, width, count):
+            done = p * width + v
+            _gather(data, order, start + done, real - done, n_in, scratch, step(x, v))
+        for layer in range(last + 1):
+            _forward(net, work, layer, step(h, work.places[layer, X] + p * work.places[layer, F_IN] * width),
+                     step(h, work.places[layer, Y] + p * work.places[layer, F_OUT] * width),
+                     step(dz, work.places[layer, DZ] + p * work.places[layer, F_OUT] * width),
+                     step(bias, work.places[layer, BIAS]))
+        y = step(h, work.places[last, Y] + p * features * width)
+        top = step(dz, work.places[last, DZ] + p * features * width)
+        _loss(recipe, data, order, start + p * width, min(real - p * width, width), n_out, features, weight_sum, y, top,
+              scratch, work.sums[chunk])
+        for layer in range(last, 0, -1):
+            _backward(net, layer, step(dz, work.places[layer, DZ] + p * work.places[layer, F_OUT] * width),
+                      step(dz, work.places[layer - 1, DZ] + p * work.places[layer, F_IN] * width), scratch)
+    for layer in range(last + 1):
+        _add_gradients(net, work, layer, step(h, work.places[layer, X]), step(dz, work.places[layer, DZ]), panels,
+                       at(work.w, chunk * work.w.shape[1] + net.table[layer, W]),
+                       at(work.b, chunk * work.b.shape[1] + net.table[layer, B]))
+
+
+# ------------------------------------------------------------------------------- weights
+
+@inlined
+def _clear(p, size):
+    for i in range(0, size, lanes(p)):
+        store(p, i, 0.0)
+
+
+@inlined
+def _sum_chunks(sums, used, start, size):
+    """Σ over the chunks in their order, in place of the first."""
+    first = at(sums, start)
+    for c in range(1, used):
+        other = at(sums, c * sums.shape[1] + start)
+        for i in range(0, size, lanes(first)):
+            store(first, i, load(first, i) + load(other, i))
+    return first
+
+
+@outlined
+def _update(net, slots, work, layer, panel, used, rule, l2, constants):
+    """The optimizer on a panel of out-features; on the biases if panel is -1."""
+    n_in, n_out = net.table[layer, N_IN], net.table[layer, N_OUT]
+    width = panel_width(at(net.w, 0))
+    if panel < 0:
+        here, size = net.table[layer, B], (n_out + width - 1) // width * width
+        g = _sum_chunks(work.b, used, here, size)
+        apply_rule(rule, at(net.b, here), g, at(slots.b1, here), at(slots.b2, here), 1, size, size,
+                   constant(0.0, g), constants)
+    else:
+        here, columns = net.table[layer, W] + panel * n_in * width, n_out - panel * width
+        g = _sum_chunks(work.w, used, here, n_in * width)
+        apply_rule(rule, at(net.w, here), g, at(slots.w1, here), at(slots.w2, here), n_in,
+                   width if columns > lanes(g) else lanes(g), width, constant(l2, g), constants)
+
+
+# ------------------------------------------------------------------------------- steps
+
+@loop_entry
+def train_narrow_steps(thread, threads, control, net, slots, work, data, order, rates, recipe, totals,
+                       first, last, steps_before):
+    """`epoch.train_steps` for narrow nets; recipe.tasks lists panels of out-features."""
+    for s in range(first, last):
+        start = s * recipe.batch
+        m = min(recipe.batch, order.size - start)
+        step_number = steps_before + s - first
+        weight_sum = batch_weight(data, order, start, m)
+        chunks = (m + work.chunk - 1) // work.chunk
+
+        _spread_biases(net, work, thread)
+        while True:
+            chunk = take(control, ROWS_TAKEN)
+            if chunk >= chunks:
+                break
+            _clear(at(work.w, chunk * work.w.shape[1]), work.w.shape[1])
+            _clear(at(work.b, chunk * work.b.shape[1]), work.b.shape[1])
+            work.sums[chunk, 0] = work.sums[chunk, 1] = 0.0
+            for row in range(chunk * work.chunk, min(m, (chunk + 1) * work.chunk), work.block):
+                real = min(work.block, min(m, (chunk + 1) * work.chunk) - row)
+                _block(net, work, data, order, start + row, real, thread, recipe, weight_sum, chunk)
+        if not barrier(control, threads):
+            return
+
+        constants = step_constants(recipe.rule, recipe.hyper, rates[s], step_number + 1)
+        bias_constants = constants[:4] + (1.0,) + constants[5:]
+        l2 = step_l2(recipe, weight_sum)
+        while True:
+            task = take(control, WEIGHTS_TAKEN)
+            if task >= recipe.tasks.shape[0]:
+                break
+            layer, panel = recipe.tasks[task, 0], recipe.tasks[task, 1]
+            _update(net, slots, work, layer, panel, chunks, recipe.rule, l2,
+                    constants if panel >= 0 else bias_constants)
+        if thread == 0:
+            for c in range(chunks):
+                totals.sums[0] += work.sums[c, 0]
+                totals.sums[1] += work.sums[c, 1]
+            totals.sums[2] += weight_sum
+            totals.sums[3] += 1.0
+        if not barrier(control, threads):
+            return
