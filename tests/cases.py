@@ -457,6 +457,8 @@ def all_runs():
     yield Run("images_l2", (300, 64, 10), (act.RELU, act.IDENTITY), ce, update_rules.RMSPROP, inputs="uint8",
               l2=1e-3, rows=515, batch_size=128, learning_rate=1e-3)
     yield Run("batch_of_one", (7, 5, 2), (act.RELU, act.IDENTITY), ce, sgd, rows=33, batch_size=1)
+    yield Run("narrow_long_batch", (13, 20, 7, 3), (act.SIGMOID, act.RELU, act.IDENTITY), ce, adam, rows=1500,
+              batch_size=1100, weighted=True)
     yield Run("one_batch_longer_than_the_data", (7, 5, 2), (act.RELU, act.IDENTITY), ce, adam, rows=33, batch_size=64)
 
 

@@ -16,7 +16,8 @@ from fastmlp.kernels import activations as act
 from fastmlp.kernels import losses, reference, update_rules
 
 TESTS = Path(__file__).parent
-VARIED = ("rule_adam", "softmax_40_classes", "dropout", "images_dropout", "images_wide", "sparse", "batch_of_one")
+VARIED = ("rule_adam", "softmax_40_classes", "dropout", "images_dropout", "images_wide", "sparse", "batch_of_one",
+          "narrow_long_batch")
 
 
 def parameters_of(package, state, run, dtype):
@@ -40,9 +41,18 @@ def outcome(package, run, dtype, n_threads=None):
     return b"".join(a.tobytes() for a in (parameters_of(package, state, run, dtype), *slots, totals))
 
 
+@pytest.fixture(params=["as it chooses", "never narrow"])
+def way(request, package, monkeypatch):
+    """How `cpu` trains nets of few units: its tests' small nets would all be narrow."""
+    if request.param == "never narrow":
+        if package.__name__ != "fastmlp.kernels.cpu":
+            pytest.skip("only the cpu package has two ways")
+        monkeypatch.setattr("fastmlp.kernels.cpu.training.NARROW", 0)
+
+
 @pytest.mark.parametrize("dtype", cases.DTYPES)
 @pytest.mark.parametrize("run", cases.RUNS.values(), ids=str)
-def test_same_as_reference(package, run, dtype):
+def test_same_as_reference(package, way, run, dtype):
     state, oracle = run.prepare(package, dtype), run.prepare(reference, np.float64)
     start = run.parameters(np.float64)
     totals, expected = run.train(package, state, dtype), run.train(reference, oracle, np.float64)
@@ -151,7 +161,7 @@ def test_same_bits_in_another_process(n_threads):
 @pytest.mark.parametrize("dtype", cases.DTYPES)
 @pytest.mark.parametrize("share", [0.0, 0.05, 0.2, 1.0])
 @pytest.mark.parametrize("sizes", [(33, 7), (90, 40, 4), (300, 65, 3)], ids=cases.name_of)
-def test_zeros_in_x(package, sizes, share, dtype):
+def test_zeros_in_x(package, way, sizes, share, dtype):
     """Kernels may step over zeros; nothing may depend on whether they do."""
     run = cases.Run(f"zeros_{share}", sizes, (act.TANH,) * (len(sizes) - 2) + (act.IDENTITY,), losses.SOFTMAX_XENT,
                     update_rules.SGD, learning_rate=0.1)
