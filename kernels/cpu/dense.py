@@ -9,7 +9,7 @@ import numpy as np
 from .. import activations as codes
 from .functions import activate, slope_vector
 from .gemm import columns_tile, panel_width, panels, plain_tile
-from .jit import inlined, operation
+from .jit import allocating, inlined, operation
 from .simd import (
     ROWS,
     at,
@@ -133,7 +133,7 @@ def dense_backward(x, w, y, dy, activation, dz, dx, dw, db):
     keep_alive(tile)
 
 
-@inlined
+@allocating
 def _weight_gradient(x, dz, tile, dw):
     """dw = xᵀ dz. Both are packed: a column of x alone would touch a page of memory for every row."""
     (m, k), n, width = x.shape, dz.shape[1], panel_width(tile)
@@ -152,7 +152,7 @@ def _weight_gradient(x, dz, tile, dw):
     keep_alive(scratch)
 
 
-@inlined
+@allocating
 def _input_gradient(dz, w, tile, dx):
     """dx = dz wᵀ, a panel of wᵀ at a time."""
     (m, n), k, width = dz.shape, w.shape[0], panel_width(tile)

@@ -61,12 +61,13 @@ class _LinkedOnly(Compiler):
 
 _OPTIONS = {"error_model": "numpy", "boundscheck": False}
 # Without Numba's reference counts, atomic additions for every array of every call, which took a third of a step of a
-# small net. Python holds the arrays while compiled code runs; what allocates is an `entry`.
+# small net. Python holds the arrays while compiled code runs; what allocates is an `entry`, or `allocating`.
 _UNCOUNTED = {"_nrt": False}
 _LINKED = {**_OPTIONS, **_UNCOUNTED, "no_cpython_wrapper": True, "no_cfunc_wrapper": True,
            "pipeline_class": _LinkedOnly}
 inlined = functools.partial(njit, **_LINKED, forceinline=True)
 outlined = functools.partial(njit, **_LINKED)
+allocating = functools.partial(njit, **(_LINKED | {"_nrt": True}), forceinline=True)
 
 
 def cache_folder():
