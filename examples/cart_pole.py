@@ -18,13 +18,16 @@ GAINS = np.array([-2.0, -4.0, -60.0, -12.0])                           # of posi
 @numba.njit(cache=True)
 def move(state, force):
     """One step of Euler's method. Equations: Barto, Sutton & Anderson 1983, without friction."""
-    position, speed, angle, turning = state
+    _, speed, angle, turning = state
     cart, pole, half = 1.0, 0.1, 0.5
     push = (force + pole * half * turning ** 2 * np.sin(angle)) / (cart + pole)
     fall = (9.8 * np.sin(angle) - np.cos(angle) * push) / (
         half * (4 / 3 - pole * np.cos(angle) ** 2 / (cart + pole)))
     slide = push - pole * half * fall * np.cos(angle) / (cart + pole)
-    state[:] = position + STEP * speed, speed + STEP * slide, angle + STEP * turning, turning + STEP * fall
+    state[0] += STEP * speed
+    state[1] += STEP * slide
+    state[2] += STEP * turning
+    state[3] += STEP * fall
 
 
 @numba.njit(cache=True)
