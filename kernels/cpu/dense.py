@@ -10,6 +10,7 @@ from .. import activations as codes
 from .functions import activate, slope_vector
 from .gemm import columns_tile, panel_width, panels, plain_tile
 from .jit import allocating, inlined, operation
+from .operands import apart, operand, output, same_start, whole
 from .simd import (
     ROWS,
     at,
@@ -66,14 +67,21 @@ def dense_forward(x, w, b, activation, y=None):
     Cost: 2 m n k flops; m k + k n + m n numbers at least. Reads x n / P times, W m / ROWS times from cache.
     Source: standard.
     """
+    operand(x, 2, "dense_forward: x")
+    operand(w, 2, "dense_forward: w")
+    operand(b, 1, "dense_forward: b")
+    whole(activation, "dense_forward: activation")
     m, k = x.shape
     n = w.shape[1]
     if y is None:
         y = np.empty((m, n), x.dtype)
+    output(y, 2, "dense_forward: y")
     if w.shape[0] != k or b.shape[0] != n or y.shape[0] != m or y.shape[1] != n:
         raise ValueError("dense_forward: needs x (m, k), w (k, n), b (n,), y (m, n)")
     if not codes.IDENTITY <= activation <= codes.SIGN:
         raise ValueError("dense_forward: activation must be a code of kernels.activations, identity to sign")
+    if not (apart(y, x) and apart(y, w) and apart(y, b)):
+        raise ValueError("dense_forward: y is written and must not share memory with x, w or b")
     px, pb = at(x, 0), at(b, 0)
     width = panel_width(px)
     tile, slopes, bias = np.empty(ROWS * width, x.dtype), np.empty(ROWS * width, x.dtype), np.zeros(width, x.dtype)
@@ -114,6 +122,15 @@ def dense_backward(x, w, y, dy, activation, dz, dx, dw, db):
     Cost: 4 m n k flops (2 m n k without dx); 2 m k + 2 k n + 3 m n numbers at least. Allocates dz and single panels
     of x and Wᵀ, packed. Source: standard (chain rule).
     """
+    operand(x, 2, "dense_backward: x")
+    operand(w, 2, "dense_backward: w")
+    operand(y, 2, "dense_backward: y")
+    operand(dy, 2, "dense_backward: dy")
+    whole(activation, "dense_backward: activation")
+    output(dz, 2, "dense_backward: dz")
+    output(dx, 2, "dense_backward: dx")
+    output(dw, 2, "dense_backward: dw")
+    output(db, 1, "dense_backward: db")
     m, k = x.shape
     n = w.shape[1]
     if w.shape[0] != k or y.shape != (m, n) or dy.shape != (m, n) or dz.shape != (m, n):
@@ -122,6 +139,13 @@ def dense_backward(x, w, y, dy, activation, dz, dx, dw, db):
         raise ValueError("dense_backward: needs dw (k, n), db (n,), dx (m, k) or empty")
     if not codes.IDENTITY <= activation <= codes.SILU:
         raise ValueError("dense_backward: activation must be a trainable code of kernels.activations")
+    if not (same_start(dz, dy) or apart(dz, dy)):
+        raise ValueError("dense_backward: dz may be dy, but must not overlap it otherwise")
+    if not (apart(dz, x) and apart(dz, w) and apart(dz, y) and apart(dx, x) and apart(dx, w) and apart(dx, dz)
+            and apart(dw, x) and apart(dw, w) and apart(dw, dz) and apart(dw, dx)
+            and apart(db, x) and apart(db, w) and apart(db, dz) and apart(db, dx) and apart(db, dw)):
+        raise ValueError("dense_backward: dz, dx, dw and db are written and must not share memory with x, w, y "
+                         "or each other")
     width = panel_width(at(x, 0))
     tile = np.empty(ROWS * width, x.dtype)
     _local_gradient(at(y, 0), at(dy, 0), activation, m * n, at(dz, 0))

@@ -12,6 +12,7 @@ import numpy as np
 from .. import losses as codes
 from .gemm import panel_width
 from .jit import inlined, operation, outlined
+from .operands import apart, indices, operand, output, same_start, whole
 from .simd import (
     at,
     broadcast,
@@ -248,6 +249,11 @@ def _batch_loss(loss, parameter, z, labels, targets, weights, dz):
     return total
 
 
+@inlined
+def _writes_apart(z, targets, weights, dz):
+    return (same_start(dz, z) or apart(dz, z)) and apart(dz, targets) and apart(dz, weights)
+
+
 @operation
 def softmax_xent(z, labels, targets, weights, dz):
     """Mean softmax cross-entropy and its gradient in one pass: loss = Σ wᵢ lᵢ / Σ wᵢ, dz = (p - t) wᵢ / Σ w.
@@ -279,6 +285,11 @@ def softmax_xent(z, labels, targets, weights, dz):
         targets = np.empty((0, 0), z.dtype)
     if weights is None:
         weights = np.empty(0, z.dtype)
+    operand(z, 2, "softmax_xent: z")
+    indices(labels, "softmax_xent: labels")
+    operand(targets, 2, "softmax_xent: targets")
+    operand(weights, 1, "softmax_xent: weights")
+    output(dz, 2, "softmax_xent: dz")
     if dz.shape != z.shape or (weights.size > 0 and weights.shape[0] != m):
         raise ValueError("softmax_xent: needs z, dz (m, n) and weights (m,) or (0,)")
     if labels.size > 0:
@@ -289,6 +300,10 @@ def softmax_xent(z, labels, targets, weights, dz):
                 raise ValueError("softmax_xent: labels must lie in 0 .. n - 1")
     elif targets.shape != z.shape and z.size > 0:
         raise ValueError("softmax_xent: needs labels (m,) and targets (0, 0), or labels (0,) and targets (m, n)")
+    if not _writes_apart(z, targets, weights, dz):
+        raise ValueError("softmax_xent: dz is written: it may be z, but must not share memory with anything else")
+    if z.shape[0] > 0 and z.shape[1] == 0:
+        raise ValueError("softmax_xent: z must have at least one column")
     return _batch_loss(codes.SOFTMAX_XENT, 0.0, z, labels, targets, weights, dz)
 
 
@@ -304,8 +319,16 @@ def sigmoid_xent(z, targets, weights, dz):
     """
     if weights is None:
         weights = np.empty(0, z.dtype)
+    operand(z, 2, "sigmoid_xent: z")
+    operand(targets, 2, "sigmoid_xent: targets")
+    operand(weights, 1, "sigmoid_xent: weights")
+    output(dz, 2, "sigmoid_xent: dz")
     if targets.shape != z.shape or dz.shape != z.shape or (weights.size > 0 and weights.shape[0] != z.shape[0]):
         raise ValueError("sigmoid_xent: needs z, targets, dz (m, n) and weights (m,) or (0,)")
+    if not _writes_apart(z, targets, weights, dz):
+        raise ValueError("sigmoid_xent: dz is written: it may be z, but must not share memory with anything else")
+    if z.shape[0] > 0 and z.shape[1] == 0:
+        raise ValueError("sigmoid_xent: z must have at least one column")
     return _batch_loss(codes.SIGMOID_XENT, 0.0, z, np.empty(0, np.int64), targets, weights, dz)
 
 
@@ -321,8 +344,16 @@ def squared_error(z, targets, weights, dz):
     """
     if weights is None:
         weights = np.empty(0, z.dtype)
+    operand(z, 2, "squared_error: z")
+    operand(targets, 2, "squared_error: targets")
+    operand(weights, 1, "squared_error: weights")
+    output(dz, 2, "squared_error: dz")
     if targets.shape != z.shape or dz.shape != z.shape or (weights.size > 0 and weights.shape[0] != z.shape[0]):
         raise ValueError("squared_error: needs z, targets, dz (m, n) and weights (m,) or (0,)")
+    if not _writes_apart(z, targets, weights, dz):
+        raise ValueError("squared_error: dz is written: it may be z, but must not share memory with anything else")
+    if z.shape[0] > 0 and z.shape[1] == 0:
+        raise ValueError("squared_error: z must have at least one column")
     return _batch_loss(codes.SQUARED_ERROR, 0.0, z, np.empty(0, np.int64), targets, weights, dz)
 
 
@@ -338,10 +369,19 @@ def pointwise_loss(loss, parameter, z, targets, weights, dz):
     Cost: a few flops a number (POISSON: an exponential and a logarithm); 3 m n numbers. Sources: Huber 1964,
     Koenker & Bassett 1978, McCullagh & Nelder 1989.
     """
+    whole(loss, "pointwise_loss: loss")
     if loss < codes.HUBER or loss > codes.QUANTILE:
         raise ValueError("pointwise_loss: loss must be HUBER, ABSOLUTE_ERROR, POISSON or QUANTILE of kernels.losses")
     if weights is None:
         weights = np.empty(0, z.dtype)
+    operand(z, 2, "pointwise_loss: z")
+    operand(targets, 2, "pointwise_loss: targets")
+    operand(weights, 1, "pointwise_loss: weights")
+    output(dz, 2, "pointwise_loss: dz")
     if targets.shape != z.shape or dz.shape != z.shape or (weights.size > 0 and weights.shape[0] != z.shape[0]):
         raise ValueError("pointwise_loss: needs z, targets, dz (m, n) and weights (m,) or (0,)")
+    if not _writes_apart(z, targets, weights, dz):
+        raise ValueError("pointwise_loss: dz is written: it may be z, but must not share memory with anything else")
+    if z.shape[0] > 0 and z.shape[1] == 0:
+        raise ValueError("pointwise_loss: z must have at least one column")
     return _batch_loss(loss, parameter, z, np.empty(0, np.int64), targets, weights, dz)

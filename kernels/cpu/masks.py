@@ -7,6 +7,7 @@ import numpy as np
 from numba import uint32, uint64
 
 from .jit import inlined, operation
+from .operands import apart, operand, output, same_start, whole
 from .simd import at, lanes, load_first, mul_high, mul_low, ramp, select, store_first, words_at_least
 
 M0, M1 = 0xD2511F53, 0xCD9E8D57
@@ -75,10 +76,19 @@ def dropout(x, rate, seed, step, layer, y=None):
     """
     if y is None:
         y = np.empty(x.shape, x.dtype)
+    operand(x, 2, "dropout: x")
+    output(y, 2, "dropout: y")
+    whole(seed, "dropout: seed")
+    whole(step, "dropout: step")
+    whole(layer, "dropout: layer")
     if x.shape != y.shape:
         raise ValueError("dropout: y must have the shape of x")
     if not 0.0 <= rate < 1.0:
         raise ValueError("dropout: rate must be at least 0 and below 1")
+    if not (same_start(x, y) or apart(x, y)):
+        raise ValueError("dropout: y may be x, but must not overlap it otherwise")
+    if seed < 0 or step < 0 or layer < 0:
+        raise ValueError("dropout: seed, step and layer must be at least 0")
     m, n = x.shape
     p, q = at(x, 0), at(y, 0)
     threshold = keep_threshold(rate)

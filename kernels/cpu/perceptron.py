@@ -1,5 +1,6 @@
 """The perceptron's two passes over the data (Rosenblatt 1958). Reference twins: `kernels.reference.perceptron`."""
 from .jit import inlined, operation
+from .operands import apart, operand, output
 from .simd import absolute, at, broadcast, constant, fma, get, lanes, load_first, put, store_first, sum_lanes
 
 
@@ -27,9 +28,15 @@ def perceptron_online(x, y, theta, bias):
     changed in place. Returns the number of updates. Raises ValueError for shapes that do not fit together.
     Cost: 2 m k flops and 2 k for each update; reads x once. Source: Rosenblatt 1958.
     """
+    operand(x, 2, "perceptron_online: x")
+    operand(y, 1, "perceptron_online: y")
+    output(theta, 1, "perceptron_online: theta")
+    output(bias, 1, "perceptron_online: bias")
     m, k = x.shape
     if y.shape[0] != m or theta.shape[0] != k or bias.shape[0] != 1:
         raise ValueError("perceptron_online: needs x (m, k), y (m,), theta (k,), bias (1,)")
+    if not (apart(theta, x) and apart(theta, y) and apart(bias, x) and apart(bias, y) and apart(bias, theta)):
+        raise ValueError("perceptron_online: theta and bias are written and must not share memory with x or y")
     p, b = at(theta, 0), at(bias, 0)
     updates = 0
     for i in range(m):
@@ -49,9 +56,17 @@ def perceptron_batch(x, y, theta, bias, delta):
     float64, C-contiguous. Returns the number of mistakes. Raises ValueError for shapes that do not fit together.
     Cost: 2 m k flops and 2 k for each mistake; reads x once. Source: Rosenblatt 1958, all mistakes of a pass at once.
     """
+    operand(x, 2, "perceptron_batch: x")
+    operand(y, 1, "perceptron_batch: y")
+    output(theta, 1, "perceptron_batch: theta")
+    output(bias, 1, "perceptron_batch: bias")
+    output(delta, 1, "perceptron_batch: delta")
     m, k = x.shape
     if y.shape[0] != m or theta.shape[0] != k or bias.shape[0] != 1 or delta.shape[0] != k + 1:
         raise ValueError("perceptron_batch: needs x (m, k), y (m,), theta (k,), bias (1,), delta (k + 1,)")
+    if not (apart(theta, x) and apart(theta, y) and apart(bias, x) and apart(bias, y) and apart(bias, theta)
+            and apart(delta, x) and apart(delta, y) and apart(delta, theta) and apart(delta, bias)):
+        raise ValueError("perceptron_batch: theta, bias and delta are written and must not share memory with x or y")
     p, d, b = at(theta, 0), at(delta, 0), get(at(bias, 0), 0)
     for j in range(k + 1):
         put(d, j, constant(0.0, d))

@@ -1,5 +1,6 @@
 """Rows by index, scaled on the way: how uint8 images become a batch. Reference twin: `kernels.reference.inference`."""
 from .jit import operation
+from .operands import apart, indices, output
 from .simd import at, constant, get, put
 
 
@@ -12,9 +13,13 @@ def gather(x, rows, scale, out):
     Cost: a flop a number; reads and writes m k numbers. Source: standard.
     Training does the same for a row at a time, straight into panels (`network.gather_row`).
     """
+    indices(rows, "gather: rows")
+    output(out, 2, "gather: out")
     k = x.shape[1]
     if out.shape[0] != rows.shape[0] or out.shape[1] != k:
         raise ValueError("gather: needs x (any, k), rows (m,), out (m, k)")
+    if not (apart(out, x) and apart(out, rows)):
+        raise ValueError("gather: out is written and must not share memory with x or rows")
     factor = constant(scale, at(out, 0))
     for i in range(rows.shape[0]):
         row = rows[i]

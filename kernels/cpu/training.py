@@ -25,6 +25,7 @@ from .layout import (
 )
 from .narrow import NarrowWork, train_narrow_steps
 from .network import LIST_SLACK, Data, Net, Work
+from .operands import check_answers, check_flat, check_indices, check_net, check_recipe, check_rows
 from .simd import ROWS
 from .threads import Pace, Team, choose_threads
 
@@ -120,10 +121,12 @@ def make_inference(sizes, activations, dtype, threads):
 def prepare(parameters, sizes, activations, *, dropout, loss, rule, hyper, l2, batch_size, scale, seed, n_threads,
             alpha=0.0, loss_parameter=0.0):
     """A `State` with its own copy of the weights. Arguments: `kernels`."""
-    sizes = tuple(int(s) for s in sizes)
+    sizes, activations, dropout = tuple(int(s) for s in sizes), tuple(activations), tuple(dropout)
+    check_net(parameters, sizes, activations, n_threads)
+    check_recipe(sizes, dropout, loss, rule, update_rules.SLOTS, hyper, batch_size)
     recipe = Recipe(int(batch_size), int(loss), float(loss_parameter), int(rule), np.asarray(hyper, np.float64),
                     float(l2), float(alpha), int(seed), tasks_of((), parameters.dtype))
-    return State(parameters, sizes, tuple(activations), dropout, recipe, float(scale), n_threads)
+    return State(parameters, sizes, activations, dropout, recipe, float(scale), n_threads)
 
 
 def as_input(array, dtype):
@@ -135,8 +138,6 @@ def as_input(array, dtype):
 
 
 def make_data(x, scale, labels, targets, weights, dtype):
-    if x.dtype != np.uint8 and x.dtype != dtype:
-        raise TypeError(f"x must be uint8 or {dtype}, got {x.dtype}")
     return Data(as_input(x, x.dtype).reshape(-1).view(np.uint8), x.itemsize, scale, as_input(labels, np.int64),
                 as_input(targets, dtype), as_input(weights, dtype))
 
@@ -176,6 +177,12 @@ def tasks_of(widths, dtype):
 
 def train_epoch(state, x, labels, targets, weights, order, rates):
     """One pass over the rows `order`; returns (Σ wᵢ lᵢ, right answers, Σ w). Arguments: `kernels`."""
+    check_rows(x, state.sizes[0], state.dtype)
+    check_answers(len(x), state.sizes[-1], state.recipe.loss, labels, targets, weights)
+    check_indices("order", order, len(x))
+    if len(rates) != -(-len(order) // state.recipe.batch):
+        raise ValueError(f"rates must be one for each of the {-(-len(order) // state.recipe.batch)} batches, "
+                         f"got {len(rates)}")
     data = make_data(x, state.scale, labels, targets, weights, state.dtype)
     if state.work is None:
         _make_ready(state, x)
@@ -196,6 +203,8 @@ def train_epoch(state, x, labels, targets, weights, order, rates):
 
 def evaluate(state, x, labels, targets, weights):
     """Loss and right answers without training: (Σ wᵢ lᵢ, right answers, Σ w)."""
+    check_rows(x, state.sizes[0], state.dtype)
+    check_answers(len(x), state.sizes[-1], state.recipe.loss, labels, targets, weights)
     data = make_data(x, state.scale, labels, targets, weights, state.dtype)
     table, work, totals = state.inference
     block_sums = np.zeros((-(-len(x) // BLOCK), 3))
@@ -206,9 +215,14 @@ def evaluate(state, x, labels, targets, weights):
 
 def forward(parameters, sizes, activations, x, scale, n_threads, out):
     """out (m, outputs) = the net's output for every row of x. Arguments: `kernels`."""
-    sizes, dtype = tuple(int(s) for s in sizes), parameters.dtype
-    if out.shape != (len(x), sizes[-1]) or out.dtype != dtype or not out.flags.c_contiguous:
-        raise ValueError(f"out must be a C-contiguous {dtype} array of shape {(len(x), sizes[-1])}")
+    sizes, activations = tuple(int(s) for s in sizes), tuple(activations)
+    check_net(parameters, sizes, activations, n_threads)
+    dtype = parameters.dtype
+    check_rows(x, sizes[0], dtype)
+    if out.shape != (len(x), sizes[-1]) or out.dtype != dtype or not out.flags.carray \
+            or np.may_share_memory(out, x):
+        raise ValueError(f"out must be a C-contiguous writable {dtype} array of shape {(len(x), sizes[-1])}, "
+                         "apart from x")
     if len(x) == 0:
         return
     threads = min(choose_threads(n_threads, step_flops(sizes, len(x)) / 3), -(-len(x) // BLOCK))
@@ -227,16 +241,29 @@ def forward(parameters, sizes, activations, x, scale, n_threads, out):
 
 def read_parameters(state, parameters):
     """Copies the weights out into the flat layout."""
+    check_flat("parameters", parameters, n_parameters(state), state.dtype, written=True)
     from_panels(parameters, state.net.table, state.net.w, state.net.b)
 
 
 def write_parameters(state, parameters):
     """Puts other weights in."""
+    check_flat("parameters", parameters, n_parameters(state), state.dtype)
     to_panels(as_input(parameters, state.dtype), state.net.table, state.net.w, state.net.wt, state.net.b)
+
+
+def n_parameters(state):
+    return sum((n_in + 1) * n_out for n_in, n_out in pairwise(state.sizes))
+
+
+def check_slots(state, s1, s2, written=False):
+    used = update_rules.SLOTS[state.recipe.rule]
+    for slot, (name, array) in enumerate((("s1", s1), ("s2", s2))):
+        check_flat(name, array, n_parameters(state) if used > slot else 0, state.dtype, written)
 
 
 def read_optimizer(state, s1, s2):
     """Copies the optimizer's slots out; arrays of size 0 for slots that its rule does not use."""
+    check_slots(state, s1, s2, written=True)
     for flat, w, b in ((s1, state.slots.w1, state.slots.b1), (s2, state.slots.w2, state.slots.b2)):
         if flat.size:
             from_panels(flat, state.net.table, w, b)
@@ -244,6 +271,7 @@ def read_optimizer(state, s1, s2):
 
 def write_optimizer(state, step, s1, s2):
     """Puts slots and the step count back."""
+    check_slots(state, s1, s2)
     nothing = np.empty(0, state.dtype)
     for flat, w, b in ((s1, state.slots.w1, state.slots.b1), (s2, state.slots.w2, state.slots.b2)):
         if flat.size:
