@@ -1,14 +1,18 @@
 """Several nets of one kind from different seeds: their averaged answer, and how far they are apart."""
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
 from . import checks
 from . import device as devices
 from .data import read_data, read_features, read_rows
+from .files import contents, made_by, model_from, read_whole, to_bytes, write_whole
 from .options import check_options, draw_seed
 from .parallel import compile_once, on_one_thread, run_tasks, worker_count
 from .training import OPTION_DEFAULTS, fit
+
+_KEY = "fastmlp_ensemble"
 
 
 def ensemble(X, y, n=8, *, sample_weight=None, validation_data=None, seed=None, n_threads=None, verbose=0, **options):
@@ -133,6 +137,28 @@ class Ensemble:
             z = z[:, columns] - np.log(np.maximum(1 - mean[:, columns], tiny))
         return first.score_outputs(np.ascontiguousarray(z), rows)
 
+    def save(self, path):
+        """Write all members to one safetensors file, whole or not at all. `Ensemble.load` reads it."""
+        tensors, headers = {}, []
+        for i, member in enumerate(self.members):
+            parts, header = contents(member)
+            tensors |= {f"members.{i}.{name}": part for name, part in parts.items()}
+            headers.append(header)
+        write_whole(Path(path), to_bytes(tensors, _KEY, made_by() | {"members": headers}))
+
+    @classmethod
+    def load(cls, path):
+        """The ensemble that `save` wrote. Raises as `fastmlp.load`.
+
+        Examples
+        --------
+        >>> nets = fastmlp.Ensemble([fastmlp.MLP.from_parameters([[[w]]], [[0.0]], output="identity") for w in (1, 3)])
+        >>> nets.save("nets.safetensors")
+        >>> fastmlp.Ensemble.load("nets.safetensors").predict([[1.0]])
+        array([2.], dtype=float32)
+        """
+        return cls(read_whole(path, _KEY, _members_from))
+
     def _each(self, X, method):
         return np.stack([getattr(member, method)(X) for member in self.members])
 
@@ -147,3 +173,15 @@ class Ensemble:
 
     def __repr__(self):
         return f"Ensemble({len(self)} × {self.members[0]!r})"
+
+
+def _members_from(tensors, header):
+    members, used = [], 0
+    for i, one in enumerate(header["members"]):
+        prefix = f"members.{i}."
+        own = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+        members.append(model_from(own, one))
+        used += len(own)
+    if not members or used < len(tensors):
+        raise ValueError("it holds no members, or tensors that belong to none of them")
+    return members

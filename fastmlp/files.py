@@ -31,9 +31,20 @@ UNREADABLE = (LookupError, TypeError, ValueError, AttributeError, OverflowError,
 
 def save(model, path):
     """Write `model` to `path`, whole or not at all."""
+    tensors, header = contents(model)
+    write_whole(Path(path), to_bytes(tensors, "fastmlp", header | made_by()))
+
+
+def made_by():
+    """What every header starts with: the format, and who wrote it."""
     from . import __version__
+    return {"format": FORMAT, "library": f"fastmlp {__version__}"}
+
+
+def contents(model):
+    """(tensors, header) that hold `model`: what `model_from` takes."""
     header = {
-        "format": FORMAT, "library": f"fastmlp {__version__}", "sizes": model.sizes,
+        "sizes": model.sizes,
         "activations": model.activations, "output": model.output, "loss": model.loss, "flat": model.task.flat,
         "classes": _classes_to_json(model.classes), "scale": model.scale, "feature_names": model.feature_names,
         "dropout": model.dropout, "loss_parameter": model.task.loss_parameter, "spread": model.spread,
@@ -44,7 +55,7 @@ def save(model, path):
                for l, array in enumerate(arrays)}
     if model.scaling is not None:
         tensors |= {"input.center": model.scaling.center, "input.factor": model.scaling.factor}
-    write_whole(Path(path), to_bytes(tensors, "fastmlp", header))
+    return tensors, header
 
 
 def to_bytes(tensors, key, header):
@@ -101,6 +112,11 @@ def load(path):
     >>> fastmlp.load("unit.safetensors")
     MLP(2-1, sign, 3 parameters, float64)
     """
+    return read_whole(path, "fastmlp", model_from)
+
+
+def read_whole(path, key, build):
+    """build(tensors, header) of the file at `path` that has its header under `key`; every error names the file."""
     from safetensors import SafetensorError, safe_open
     path = Path(path)
     if not path.is_file():
@@ -108,38 +124,49 @@ def load(path):
     try:
         with safe_open(path, framework="np") as file:
             metadata = file.metadata() or {}
-            header = _header(metadata)
-            _check_tensors(file, header)
+            if key not in metadata:
+                hint = "; fastmlp.Ensemble.load reads it" if "fastmlp_ensemble" in metadata else ""
+                raise ValueError(f"its header has no {key!r} entry{hint}")
+            header = json.loads(metadata[key])
+            _check_format(header)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-            if (header["format"] > 1 or "crc32" in metadata) \
-                    and metadata["crc32"] != checksum(metadata["fastmlp"], tensors):
-                raise ValueError("it is damaged: its checksum is not that of its content")
-            model = MLP(header["sizes"], header["activations"], header["output"],
-                        dtype=tensors["layers.0.weight"].dtype,
-                        task=header["task"], scale=header["scale"], feature_names=header["feature_names"],
-                        dropout=header["dropout"])
-            for l, (w, b) in enumerate(zip(model.weights, model.biases, strict=True)):
-                w[:] = tensors[f"layers.{l}.weight"]
-                b[:] = tensors[f"layers.{l}.bias"]
-            model.spread = header["spread"]
-            if header["clip"] is not None:
-                model.scaling = InputScaling(tensors["input.center"], tensors["input.factor"], header["clip"])
+        built = build(tensors, header)
+        if (header["format"] > 1 or "crc32" in metadata) and metadata["crc32"] != checksum(metadata[key], tensors):
+            raise ValueError("it is damaged: its checksum is not that of its content")
     except (SafetensorError, *UNREADABLE) as error:
         raise ValueError(f"{path} is not a model file that this version of fastmlp can read: {error}") from error
     if not all(np.isfinite(tensor).all() for tensor in tensors.values()):
         raise ValueError(f"{path} is damaged: it holds numbers that are not finite")
-    return model
+    return built
 
 
-def _header(metadata):
-    if "fastmlp" not in metadata:
-        raise ValueError("its header has no 'fastmlp' entry")
-    header = json.loads(metadata["fastmlp"])
+def _check_format(header):
     if not isinstance(header, dict):
         raise ValueError("its header is no JSON object")
     if type(header.get("format")) is not int or not 1 <= header["format"] <= FORMAT:
         raise ValueError(f"it has format {header.get('format')!r} (written by {header.get('library', 'unknown')}), "
                          f"this version reads formats 1 to {FORMAT}; upgrade fastmlp")
+
+
+def model_from(tensors, header):
+    """The MLP that `contents` told of; nothing of it is believed unchecked."""
+    header = _checked(header)
+    _check_tensors(tensors, header)
+    model = MLP(header["sizes"], header["activations"], header["output"], dtype=tensors["layers.0.weight"].dtype,
+                task=header["task"], scale=header["scale"], feature_names=header["feature_names"],
+                dropout=header["dropout"])
+    for l, (w, b) in enumerate(zip(model.weights, model.biases, strict=True)):
+        w[:] = tensors[f"layers.{l}.weight"]
+        b[:] = tensors[f"layers.{l}.bias"]
+    model.spread = header["spread"]
+    if header["clip"] is not None:
+        model.scaling = InputScaling(tensors["input.center"], tensors["input.factor"], header["clip"])
+    return model
+
+
+def _checked(header):
+    """`header` with every entry checked, and those that older formats lack."""
+    header = dict(header)
     header["sizes"] = sizes = checks.hidden_sizes(header["sizes"])
     hidden = len(sizes) - 2
     if hidden < 0:
@@ -168,22 +195,22 @@ def _header(metadata):
     return header
 
 
-def _check_tensors(file, header):
-    """Names, shapes and dtypes are those that the header's sizes ask for, before anything is allocated."""
+def _check_tensors(tensors, header):
+    """Names, shapes and dtypes are those that the header's sizes ask for, before a net of these sizes is allocated."""
     wanted = {}
     for l, (n_in, n_out) in enumerate(pairwise(header["sizes"])):
-        wanted |= {f"layers.{l}.weight": [n_in, n_out], f"layers.{l}.bias": [n_out]}
+        wanted |= {f"layers.{l}.weight": (n_in, n_out), f"layers.{l}.bias": (n_out,)}
     if header["clip"] is not None:
-        wanted |= {f"input.{name}": [header["sizes"][0]] for name in ("center", "factor")}
-    found = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    if found.keys() != wanted.keys():
-        raise ValueError(f"it holds the tensors {sorted(found)}, its sizes ask for {sorted(wanted)}")
-    kinds = {tensor.get_dtype() for tensor in found.values()}
-    if kinds not in ({"F32"}, {"F64"}):
-        raise ValueError(f"its tensors have dtypes {sorted(kinds)}, where one of F32 and F64 was expected")
-    for name, tensor in found.items():
-        if list(tensor.get_shape()) != wanted[name]:
-            raise ValueError(f"{name} has shape {list(tensor.get_shape())}, its sizes ask for {wanted[name]}")
+        wanted |= {f"input.{name}": (header["sizes"][0],) for name in ("center", "factor")}
+    if tensors.keys() != wanted.keys():
+        raise ValueError(f"it holds the tensors {sorted(tensors)}, its sizes ask for {sorted(wanted)}")
+    kinds = {tensor.dtype for tensor in tensors.values()}
+    if kinds not in ({np.dtype(np.float32)}, {np.dtype(np.float64)}):
+        raise ValueError(f"its tensors have dtypes {sorted(map(str, kinds))}, where one of float32 and float64 was "
+                         "expected")
+    for name, tensor in tensors.items():
+        if tensor.shape != wanted[name]:
+            raise ValueError(f"{name} has shape {tensor.shape}, its sizes ask for {wanted[name]}")
 
 
 def _classes_to_json(classes):

@@ -24,7 +24,8 @@ def cross_validate(X, y, k=5, grid=None, *, scoring="auto", refit=False, sample_
     """Train every configuration of a grid on k - 1 of k folds, judge it by the fold left out, k times over.
 
     Every fold of every configuration is a training of its own, on one thread; all cores are busy. X and y are read
-    once and shared.
+    once and shared; the rows left out are kept a second time, and a net that scales its input (`scaling`, `preset`)
+    has a scaled copy while it trains.
 
     Parameters
     ----------

@@ -9,6 +9,7 @@ import pytest
 from toy import DEVICES, QUICK, blobs, waves
 
 import fastmlp
+from fastmlp.files import contents, made_by, to_bytes
 
 MULTILABEL = blobs()[0], (blobs()[0][:, :3] > 0).astype(int)
 TASKS = pytest.mark.parametrize("data", [blobs(), blobs(classes=2), waves(), waves(targets=2), MULTILABEL],
@@ -84,6 +85,41 @@ def test_labels_weights_validation_and_pickling():
     again = pickle.loads(pickle.dumps(nets))
     np.testing.assert_array_equal(again.predict_proba(X), nets.predict_proba(X))
     assert repr(nets) == "Ensemble(2 × MLP(4-8-3, relu, softmax, 67 parameters, float32))"
+
+
+@TASKS
+def test_an_ensemble_is_saved_whole(data, tmp_path):
+    X, y = data
+    nets = fastmlp.ensemble(X, y, 2, preset="tabular", **QUICK)
+    nets.save(tmp_path / "e")
+    loaded = fastmlp.Ensemble.load(tmp_path / "e")
+    for member in (*nets, *loaded):
+        member.device = "reference"
+    np.testing.assert_array_equal(loaded.predict(X), nets.predict(X))
+    assert loaded.evaluate(X, y) == nets.evaluate(X, y)
+    with pytest.raises(ValueError, match=r"e is not a model file .* fastmlp.Ensemble.load reads it"):
+        fastmlp.load(tmp_path / "e")
+
+
+def test_files_that_hold_no_ensemble_are_refused(tmp_path):
+    X, y = blobs()
+    model = fastmlp.train(X, y, **QUICK)
+    model.save(tmp_path / "m")
+    with pytest.raises(ValueError, match=r"m is not a model file .* no 'fastmlp_ensemble' entry"):
+        fastmlp.Ensemble.load(tmp_path / "m")
+    fastmlp.Ensemble([model]).save(tmp_path / "e")
+    content = (tmp_path / "e").read_bytes()
+    (tmp_path / "e").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(ValueError, match="its checksum is not that of its content"):
+        fastmlp.Ensemble.load(tmp_path / "e")
+    tensors, header = contents(model)
+    stray = {f"members.0.{name}": tensor for name, tensor in tensors.items()} | {"other": tensors["layers.0.bias"]}
+    for members, held in (([header], stray), ([], {}), ([header, header], stray), (3, stray)):
+        (tmp_path / "e").write_bytes(to_bytes(held, "fastmlp_ensemble", made_by() | {"members": members}))
+        with pytest.raises(ValueError, match="e is not a model file"):
+            fastmlp.Ensemble.load(tmp_path / "e")
+    with pytest.raises(FileNotFoundError):
+        fastmlp.Ensemble.load(tmp_path / "nothing")
 
 
 @DEVICES
