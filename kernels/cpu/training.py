@@ -285,13 +285,13 @@ def write_optimizer(state, step, s1, s2):
 def warm_up(dtype):
     """Compiles, or loads from the cache, all that training and inference enter for one dtype."""
     dtype = np.dtype(dtype)
-    sizes, codes = (3, 2), (0,)
-    parameters = np.zeros(8, dtype)
+    sizes, codes = (3, 2, 2), (0, 0)
+    parameters = np.zeros(14, dtype)
     labels, none, no_weights = np.zeros(2, np.int64), np.empty((0, 0), dtype), np.empty(0, dtype)
     x = np.ones((2, 3), dtype)
     for rate in (0.0, 0.5):                  # with dropout no net is narrow
-        state = prepare(parameters, sizes, codes, dropout=(rate,), loss=0, rule=update_rules.SGD, hyper=(0, 0, 0, 0),
-                        l2=0.0, batch_size=2, scale=1.0, seed=0, n_threads=1)
+        state = prepare(parameters, sizes, codes, dropout=(rate, 0.0), loss=0, rule=update_rules.SGD,
+                        hyper=(0, 0, 0, 0), l2=0.0, batch_size=2, scale=1.0, seed=0, n_threads=1)
         train_epoch(state, x, labels, none, no_weights, np.arange(2), np.zeros(1))
     evaluate(state, x, labels, none, no_weights)
     read_parameters(state, parameters)
