@@ -45,6 +45,23 @@ def bars(rows):
     return figure
 
 
+def brief(machine, rows, path):
+    """The README's picture: seconds per epoch of the lecture's three labs, on all threads."""
+    rows = [row for row in pick(rows, bench="training") if row["case"] in ("lab 1", "lab 2", "lab 4")]
+    rows = pick(rows, threads=max(row["threads"] for row in rows))
+    cases = list(dict.fromkeys(row["case"] for row in rows))
+    figure = Figure(figsize=(3.6 * len(cases), 2.6), layout="constrained")
+    for ax, case in zip(figure.subplots(1, len(cases), squeeze=False)[0], cases, strict=True):
+        members = [row for row in pick(rows, case=case) if row["name"] not in ("fastmlp.train", "fastmlp float32")]
+        for row in sorted(members, key=lambda row: -row["seconds"][1]):
+            ax.barh(row["name"], row["seconds"][1], color=COLOURS.get(row["name"], "black"))
+        ax.set_title(f"{case}: {members[0]['net'].split(',')[0]}", fontsize=9)
+        ax.tick_params(labelsize=8)
+        ax.spines[["top", "right"]].set_visible(False)
+    figure.suptitle(f"seconds per epoch, {rows[0]['threads']} threads, {machine['processor']}", fontsize=9)
+    figure.savefig(path, dpi=90, metadata={"Software": None})
+
+
 def roofline(rows):
     """GFLOP/s of the dense operations against FLOP per byte, one thread, under the measured ceilings."""
     dense = [row for row in pick(rows, bench="kernels", threads=1) if row["flops"] and "float32" in row["case"]]

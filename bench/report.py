@@ -4,7 +4,7 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
-from .pictures import draw, pick
+from .pictures import brief, draw, pick
 from .run import RESULTS, shown
 
 TARGET = Path(__file__).parent / "RESULTS.md"
@@ -235,13 +235,16 @@ def section(path, pictures):
             *estimators_section(rows), *repeat_section(runs)]
 
 
-def write_readme(machine, run):
-    """The labs' table and what it was measured on, into the README."""
+def write_readme(stem, machine, run):
+    """The labs' picture and table, and what they were measured on, into the README."""
+    picture = RESULTS / f"{stem}-brief.png"
+    brief(machine, run["rows"], picture)
     begin, end = README_PART
     before, rest = README.read_text(encoding="utf-8").split(begin)
     _, after = rest.split(end)
     peers = ", ".join(f"{name} {version}" for name, version in run["versions"].items() if name not in ("fastmlp",))
-    text = (f"{labs_table(run['rows'])}\n{machine['processor']}, {machine['cores']} cores, "
+    text = (f"![Seconds per epoch of the three labs]({picture.relative_to(README.parent).as_posix()})\n\n"
+            f"{labs_table(run['rows'])}\n{machine['processor']}, {machine['cores']} cores, "
             f"{machine['instruction set']}, Python {machine['python']}, {peers}; {run['date']}.\n")
     README.write_text(before + begin + text + end + after, encoding="utf-8")
 
@@ -258,7 +261,7 @@ def main():
         text += section(path, draw(path.stem, machine, shown(runs)["rows"], path.parent))
     TARGET.write_text("\n".join(text))
     machine, runs = load(files[0])
-    write_readme(machine, shown(runs))
+    write_readme(files[0].stem, machine, shown(runs))
     print(f"{TARGET.name} and its pictures from {len(files)} files")
 
 
