@@ -25,7 +25,7 @@ def test_python_blocks_run(path, tmp_path, monkeypatch):
         exec(compile(block, f"{path.name}, Python block {number}", "exec"), names)
 
 
-@pages
+@pytest.mark.parametrize("path", [*PAGES, ROOT / "CONTRIBUTING.md"], ids=lambda path: path.stem)
 def test_links_lead_somewhere(path):
     text = re.sub(r"^```.*?^```$", "", path.read_text(encoding="utf-8"), flags=re.M | re.S)
     for name in re.findall(r"\]\(((?!http)[^)#]+)\)", text):
