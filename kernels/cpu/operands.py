@@ -113,7 +113,7 @@ def check_net(parameters, sizes, activations, n_threads):
     if len(activations) != len(sizes) - 1:
         raise ValueError(f"activations must be {len(sizes) - 1} codes, one a layer, got {activations!r}")
     for layer, code in enumerate(activations):
-        last = codes.SOFTMAX if layer == len(activations) - 1 else codes.SIGN
+        last = codes.EXP if layer == len(activations) - 1 else codes.SIGN
         if not codes.IDENTITY <= code <= last or code != int(code):
             raise ValueError(f"activations[{layer}] must be a code of kernels.activations, got {code!r}")
     check_flat("parameters", parameters, sum((n_in + 1) * n_out for n_in, n_out in pairwise(sizes)))
