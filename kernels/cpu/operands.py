@@ -122,9 +122,8 @@ def check_net(parameters, sizes, activations, n_threads):
 
 
 def check_recipe(sizes, dropout, loss, rule, slots, hyper, batch_size):
-    if len(dropout) != len(sizes) - 1 or not all(0 <= rate < 1 for rate in dropout) or dropout[-1] != 0:
-        raise ValueError(f"dropout must be {len(sizes) - 1} rates of at least 0 and below 1, the last 0, "
-                         f"got {dropout!r}")
+    if len(dropout) != len(sizes) - 1 or not all(0 <= rate < 1 for rate in dropout):
+        raise ValueError(f"dropout must be {len(sizes) - 1} rates of at least 0 and below 1, got {dropout!r}")
     if not 0 <= loss < len(loss_codes.NAMES):
         raise ValueError(f"loss must be a code of kernels.losses, got {loss!r}")
     if not 0 <= rule < len(slots):
