@@ -143,7 +143,8 @@ def run_record(options, batch_size, rows, train_rows, validation, model, watch):
     kept = model.optimizer_state
     return {
         "hidden": model.sizes[1:-1], "activation": model.activations, "dropout": model.dropout, "loss": model.loss,
-        "dtype": str(model.dtype), "device": devices.choose(options.device)[0], "initializer": options.initializer,
+        "dtype": str(model.dtype), "device": devices.choose(options.device)[0], "precision": options.precision,
+        "initializer": options.initializer,
         "optimizer": repr(options.optimizer), "schedule": _name(options.schedule), "l2": options.l2,
         "epochs": options.epochs, "batch_size": batch_size, "validation_fraction": options.validation_fraction,
         "early_stopping": repr(watch and watch.rule), "seed": options.seed,

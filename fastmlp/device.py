@@ -9,6 +9,7 @@ import os
 import sys
 from importlib.util import find_spec
 
+PRECISIONS = ("float32", "tf32", "bf16")
 NAMES = ("auto", "cpu", "cuda", "reference")
 INSTALL = ("It needs an NVIDIA GPU with its driver and pip install 'fastmlp[cuda13]' ('fastmlp[cuda12]' for a driver "
            "of CUDA 12); device='auto' takes the GPU where there is one, else the CPU")
@@ -86,6 +87,23 @@ def kernels(device="auto"):
     except ImportError as error:
         raise RuntimeError(f"device={name!r} cannot be used here: {error}; "
                            "device='reference' needs NumPy only") from error
+
+
+def check_precision(precision, device, dtype):
+    """ValueError unless this device can compute float32 nets at that precision."""
+    if precision == "float32":
+        return
+    name, reason = choose(device)
+    if not name.startswith("cuda"):
+        raise ValueError(f"precision={precision!r} needs the tensor cores of a GPU, and the device is {name!r} "
+                         f"({reason}); pass precision='float32', which is exact to rounding")
+    if str(dtype) != "float32":
+        raise ValueError(f"precision={precision!r} is of float32 nets; dtype={dtype!r} has precision='float32' only")
+
+
+def precision_options(precision):
+    """What `prepare` of the kernels is told of it: nothing where it is the precision that all kernels have."""
+    return {} if precision == "float32" else {"precision": precision}
 
 
 def threads(n_threads=None):

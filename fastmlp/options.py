@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from . import checks, initializers
+from . import device as devices
 from .checkpoints import Checkpoint, open_checkpoint
 from .kernels import activations as act
 from .losses import loss_of
@@ -48,6 +49,7 @@ class Options:
     scaling: str = "none"
     preset: str | None = None
     label_smoothing: float | None = None
+    precision: str = "float32"
 
     def smoothing_for(self, task):
         """The label smoothing of a training for `task`."""
@@ -69,8 +71,10 @@ def check_options(*, hidden, activation, dropout, loss, initializer, optimizer, 
                   batch_size, window_rows, validation_fraction, early_stopping, class_weight, device, dtype, n_threads,
                   seed,
                   verbose, callbacks, model=None, checkpoint=None, scaling=None, preset=None,
-                  label_smoothing=None):
+                  label_smoothing=None, precision="float32"):
     """`Options` from what people pass to `train`; TypeError or ValueError names the one that cannot be used."""
+    checks.choice("precision", precision, devices.PRECISIONS)
+    devices.check_precision(precision, device, dtype)
     if preset is not None:
         checks.choice("preset", preset, ("tabular",))
         optimizer = TABULAR_OPTIMIZER if optimizer == "adam" else optimizer
@@ -92,7 +96,8 @@ def check_options(*, hidden, activation, dropout, loss, initializer, optimizer, 
         loss=loss,
         initializer=checks.choice("initializer", initializer, initializers.NAMES),
         validation_fraction=checks.real("validation_fraction", validation_fraction, minimum=0, below=1),
-        early_stopping=early_stopping, class_weight=class_weight, device=device, n_threads=n_threads, verbose=verbose)
+        early_stopping=early_stopping, class_weight=class_weight, device=device, n_threads=n_threads, verbose=verbose,
+        precision=precision)
 
 
 def draw_seed():

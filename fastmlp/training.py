@@ -39,8 +39,8 @@ class DivergedError(FloatingPointError):
 def train(X, y, *, hidden=(100,), activation="relu", dropout=0.0, loss="auto", initializer="glorot_uniform",
           optimizer="adam", learning_rate=None, schedule=None, l2=0.0, epochs=20, batch_size=256, window_rows=None,
           validation_data=None, validation_fraction=0.0, early_stopping=None, class_weight=None, sample_weight=None,
-          device="auto", dtype="float32", n_threads=None, seed=None, verbose=0, callbacks=(), model=None,
-          checkpoint=None, scaling=None, label_smoothing=None, preset=None):
+          device="auto", dtype="float32", precision="float32", n_threads=None, seed=None, verbose=0, callbacks=(),
+          model=None, checkpoint=None, scaling=None, label_smoothing=None, preset=None):
     """Train a multi-layer perceptron by stochastic gradient descent.
 
     Parameters
@@ -79,6 +79,8 @@ def train(X, y, *, hidden=(100,), activation="relu", dropout=0.0, loss="auto", i
     device : "auto" (a GPU if CuPy sees one, else the CPU), "cpu", "cuda", "cuda:1" (the second GPU) or "reference"
         (plain NumPy)
     dtype : "float32" or "float64", of weights and arithmetic
+    precision : "float32", strictly; "tf32" or "bf16": products on the tensor cores of a GPU, whose operands are rounded
+        to 10 or 7 bits of mantissa on their way in. Weights, sums and everything else stay float32.
     n_threads : threads on the CPU; None takes FASTMLP_NUM_THREADS, else what the kernels find best. The number
         does not change the result.
     seed : whole number that fixes start, split, order and dropout; None draws one, kept as `model.seed`
@@ -185,6 +187,7 @@ def fit(data, train_rows, options, validation_data=None, model=None):
         scaling.scaled_parameters(model), model.sizes, model.activation_codes(model.trained_output),
         dropout=(*model.dropout, 0.0), loss=losses.NAMES.index(task.loss), rule=optimizer.rule, hyper=optimizer.hyper,
         l2=options.l2, batch_size=batch_size, scale=model.scale, seed=dropout_seed, n_threads=n_threads,
+        **devices.precision_options(options.precision),
         loss_parameter=scaling.scaled_loss_parameter(model))
     _take_up_optimizer(kernels, state, model, optimizer)
     feed = streaming.feed(rows, train_rows, batch_size)

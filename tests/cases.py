@@ -463,5 +463,8 @@ def all_runs():
 
 
 RUNS = {run.name: run for run in all_runs()}
+# Operands rounded to 10 and 7 bits of mantissa: a product's error (half a unit in the last place and less), a run's.
+PRECISION_TOLERANCE = {"tf32": 5e-4, "bf16": 4e-3}
+PRECISION_RUN_TOLERANCE = {"tf32": 2e-3, "bf16": 2e-2}
 # Relative to how far the parameters moved. Rounding grows along a run: each step starts from the last one's errors.
 RUN_TOLERANCE = {np.float32: 5e-5, np.float64: 1e-13}

@@ -4,17 +4,21 @@
 """
 import inspect
 import re
+import subprocess
 import types as standard_types
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
-from fastmlp.kernels.cuda import dense, losses, ops, perceptron, steps
+from fastmlp.kernels.cuda import dense, losses, ops, perceptron, steps, tensor_core
 from fastmlp.kernels.cuda import tile as plain_tile
 from fastmlp.kernels.cuda.philox import drop, four_words
 
 from fastmlp.kernels.cuda.shims import cuda  # isort: skip
 from numba.cuda import dispatcher  # isort: skip
+import nvidia  # isort: skip
+from cuda.bindings import nvjitlink  # isort: skip
 
 ARCHITECTURES = ((7, 5), (8, 0), (9, 0))
 DTYPES = (np.float32, np.float64)
@@ -39,9 +43,13 @@ class Entry:
     kernel: object
     special: tuple = ()              # (argument, NumPy dtype) where the name does not tell
     double: bool = False             # does float64 arithmetic in a float32 net, on purpose
+    tensor_core: str = ""            # its precision; such kernels exist for sm_80 and later
 
     def __str__(self):
         return f"{self.name}-{np.dtype(self.dtype)}"
+
+    def architectures(self):
+        return [cc for cc in ARCHITECTURES if cc >= (8, 0) or not self.tensor_core]
 
     def signature(self):
         from numba import types
@@ -74,6 +82,12 @@ def entries():
         for size in plain_tile.SIZES if dtype is np.float32 else ("small",):
             for name, kernel in vars(dense.kernels(dtype, plain_tile.define(dtype, size))).items():
                 yield Entry(f"{name}_{size}", dtype, kernel)
+        if dtype is np.float32:
+            for precision in tensor_core.PRECISIONS:
+                for size in tensor_core.SIZES:
+                    tile = tensor_core.define(precision, size)
+                    for name, kernel in vars(dense.kernels(dtype, tile)).items():
+                        yield Entry(f"{name}_{tile.name}", dtype, kernel, tensor_core=precision)
         yield Entry("local_gradient", dtype, dense.local_gradient(dtype))
         yield Entry("row_loss", dtype, losses.kernels(dtype).row_loss)
         yield Entry("softmax", dtype, losses.kernels(dtype).softmax)
@@ -107,15 +121,30 @@ def compile_kernel(entry, cc, output):
     return code
 
 
-def report(entry, cc):
-    """What nvJitLink says when it makes machine code from the kernel's LTO-IR."""
-    from cuda.bindings import nvjitlink
-
+def linked(entry, cc):
+    """nvJitLink's handle after it made machine code from the kernel's LTO-IR."""
     code = compile_kernel(entry, cc, "ltoir")
     options = [f"-arch=sm_{cc[0]}{cc[1]}", "-lto", "-verbose"]
     handle = nvjitlink.create(len(options), options)
     nvjitlink.add_data(handle, nvjitlink.InputType.LTOIR, code, len(code), "kernel")
     nvjitlink.complete(handle)
+    return handle
+
+
+def instructions(entry, cc, folder):
+    """The machine instructions of the kernel, as nvdisasm shows them."""
+    handle, file = linked(entry, cc), folder / "kernel.cubin"
+    code = bytearray(nvjitlink.get_linked_cubin_size(handle))
+    nvjitlink.get_linked_cubin(handle, code)
+    file.write_bytes(code)
+    tool = next(Path(path) / "bin" / "nvdisasm" for root in nvidia.__path__ for path in sorted(Path(root).iterdir())
+                if (Path(path) / "bin" / "nvdisasm").exists())
+    return subprocess.run([tool, "-c", file], capture_output=True, text=True, check=True).stdout
+
+
+def report(entry, cc):
+    """Registers, spills and shared memory by the linker's own words."""
+    handle = linked(entry, cc)
     log = bytearray(nvjitlink.get_info_log_size(handle))
     nvjitlink.get_info_log(handle, log)
     log = log.decode()
@@ -126,10 +155,12 @@ def report(entry, cc):
 
 def table():
     titles = [f"sm_{a}{b}" for a, b in ARCHITECTURES]
-    yield f"{'kernel':36}" + "".join(f"{title:>18}" for title in titles)
+    yield f"{'kernel':36}" + "".join(f"{title:>20}" for title in titles)
     for entry in entries():
-        cells = [report(entry, cc) for cc in ARCHITECTURES]
-        yield f"{entry!s:36}" + "".join(f"{r.registers:>6} / {r.spills:>3} / {r.shared:>5}" for r in cells)
+        cells = {cc: report(entry, cc) for cc in entry.architectures()}
+        words = (f"{r.registers:>6} / {r.spills:>3} / {r.shared:>5}" if (r := cells.get(cc)) else f"{'-':>20}"
+                 for cc in ARCHITECTURES)
+        yield f"{entry!s:36}" + "".join(words)
 
 
 if __name__ == "__main__":

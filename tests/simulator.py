@@ -162,10 +162,69 @@ MATH = SimpleNamespace(exp=np.exp, tanh=np.tanh, log=np.log, log1p=np.log1p, sqr
                        erf=lambda x: type(x)(math.erf(x)))
 
 
+# ------------------------------------------------------------------------------- what is inline PTX on the GPU
+
+def to_tf32(x):
+    """The bits of a float32 rounded to 10 bits of mantissa, to nearest, ties away from zero."""
+    return np.uint32((int(np.float32(x).view(np.uint32)) + 0x1000) & 0xFFFFE000)
+
+
+def pack_bf16(low, high):
+    """Two float32 rounded to bfloat16, to nearest, ties to even, in one word."""
+    words = [int(np.float32(x).view(np.uint32)) for x in (low, high)]
+    low, high = ((word + 0x7FFF + (word >> 16 & 1)) >> 16 for word in words)
+    return np.uint32(low | high << 16)
+
+
+def number(bits):
+    return np.uint32(bits).view(np.float32)
+
+
+def halves(word):
+    """The two bfloat16 of a word as float32."""
+    return number((int(word) & 0xFFFF) << 16), number(int(word) & 0xFFFF0000)
+
+
+def mma(a0, a1, a2, a3, b0, b1, c0, c1, c2, c3, part):
+    """D = A B + C of one warp, gathered from the lanes as the fragments of mma.m16n8 lie in them.
+
+    part(word) gives the numbers in one register: one of TF32, two neighbouring in k of bfloat16.
+    """
+    words, lane = exchange((a0, a1, a2, a3, b0, b1))
+    width = len(part(a0))
+    group, quad = lane >> 2, lane & 3
+    out = []
+    for row, column, total in ((group, 2 * quad, c0), (group, 2 * quad + 1, c1),
+                               (group + 8, 2 * quad, c2), (group + 8, 2 * quad + 1, c3)):
+        for half in range(2):                                # the registers of the lower and the upper k
+            for q in range(4):
+                a = part(words[(row & 7) * 4 + q][(row >= 8) + 2 * half])
+                b = part(words[column * 4 + q][4 + half])
+                for k in range(width):
+                    total = np.float32(total + a[k] * b[k])
+        out.append(total)
+    return tuple(out)
+
+
+def cp_async(shared, i, source, j, count):
+    assert count in (0, 4)
+    value = source[j]                                        # the address must be one that may be read
+    shared[i] = value if count else 0
+
+
+def instructions():
+    module = ModuleType(f"{NAME}.ptx")
+    module.to_tf32, module.pack_bf16, module.cp_async = to_tf32, pack_bf16, cp_async
+    module.mma_tf32 = lambda *registers: mma(*registers, lambda word: (number(word),))
+    module.mma_bf16 = lambda *registers: mma(*registers, halves)
+    module.cp_async_commit = module.cp_async_wait_all = module.cp_async_wait_older = lambda: None
+    return module
+
+
 def load():
-    shims = ModuleType(f"{NAME}.shims")
+    shims, ptx = ModuleType(f"{NAME}.shims"), instructions()
     shims.cuda, shims.device = Cuda(), lambda function: function
-    sys.modules[shims.__name__] = shims
+    sys.modules[shims.__name__], sys.modules[ptx.__name__] = shims, ptx
     spec = importlib.util.spec_from_file_location(NAME, FOLDER / "__init__.py",
                                                   submodule_search_locations=[str(FOLDER)])
     package = importlib.util.module_from_spec(spec)
@@ -186,6 +245,9 @@ class Machine:
         self.launched = 0
 
     current = staticmethod(contextlib.nullcontext)
+
+    def capability(self):
+        return 8, 0
 
     def upload(self, array):
         return np.array(array)

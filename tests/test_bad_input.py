@@ -181,6 +181,15 @@ def test_a_device_asked_for_by_name_and_absent(monkeypatch):
     refused(TypeError, "FASTMLP_NUM_THREADS must be a whole number")
 
 
+def test_a_precision_that_needs_a_gpu(monkeypatch):
+    refused(ValueError, "precision must be one of", precision="half")
+    for device in ("cpu", "reference"):
+        refused(ValueError, f"precision='tf32' needs the tensor cores of a GPU, and the device is '{device}'",
+                precision="tf32", device=device)
+    monkeypatch.setattr(fastmlp.device, "gpus", lambda: (("GPU",), ""))
+    refused(ValueError, "precision='bf16' is of float32 nets", precision="bf16", device="cuda", dtype="float64")
+
+
 def test_options_that_need_classes():
     refused(ValueError, "class_weight needs one class a row", targets=NUMBERS, class_weight="balanced")
     refused(ValueError, "predicting numbers does not have", targets=NUMBERS,

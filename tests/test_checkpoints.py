@@ -136,11 +136,13 @@ NAMED_AS = {"learning_rate": "optimizer", "class_weight": "sample_weight or clas
             "label_smoothing": "y"}
 # These change no bits (callbacks may: they run as they are passed).
 FREE = {"n_threads", "verbose", "callbacks", "checkpoint"}
+# Compared as well, but a change of it asks for a GPU first.
+NEEDS_GPU = {"precision"}
 
 
 def test_every_argument_is_compared_or_free():
     """Whoever adds an argument to `train` says here whether a run may be resumed with another one."""
-    assert set(inspect.signature(fastmlp.train).parameters) - {"X", "y"} == CHANGES.keys() | FREE
+    assert set(inspect.signature(fastmlp.train).parameters) - {"X", "y"} == CHANGES.keys() | FREE | NEEDS_GPU
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import pytest
 
 REQUIRED = os.environ.get("FASTMLP_REQUIRE_CUDA") == "1"
 if not REQUIRED:
-    for module in ("numba_cuda", "cuda.bindings.nvjitlink"):
+    for module in ("numba_cuda", "nvidia", "cuda.bindings.nvjitlink"):
         pytest.importorskip(module, reason="needs pip install 'fastmlp[cuda-compile]'")
 
 import cuda_compiler  # noqa: E402
@@ -22,7 +22,7 @@ ENTRIES = tuple(cuda_compiler.entries())
 
 
 @pytest.mark.parametrize(("entry", "cc"), [
-    (entry, cc) for entry in ENTRIES for cc in cuda_compiler.ARCHITECTURES
+    (entry, cc) for entry in ENTRIES for cc in entry.architectures()
     if entry.dtype is np.float32 or cc in DOUBLE_ARCHITECTURES
 ], ids=lambda value: f"sm_{value[0]}{value[1]}" if isinstance(value, tuple) else str(value))
 def test_registers_and_spills(entry, cc):
@@ -40,6 +40,21 @@ def test_no_double_precision_by_accident(entry):
     assert bool(arithmetic) == entry.double, arithmetic[:3]
     # No call of a device function is left: every one is inlined, but for libdevice's powers in double precision.
     assert entry.double or "call.uni" not in ptx
+
+
+@pytest.mark.parametrize("entry", [e for e in ENTRIES if e.tensor_core], ids=str)
+def test_tensor_cores_and_asynchronous_copies_are_used(entry, tmp_path):
+    text = cuda_compiler.instructions(entry, (9, 0), tmp_path)
+    kind = {"tf32": r"HMMA\.1688\.F32\.TF32", "bf16": r"HMMA\.16816\.F32\.BF16"}[entry.tensor_core]
+    assert re.search(kind, text)
+    assert "LDGSTS" in text
+
+
+@pytest.mark.parametrize("entry", [e for e in ENTRIES if e.name in ("forward_large", "weight_update_large")], ids=str)
+def test_shared_memory_is_read_four_numbers_at_a_time(entry, tmp_path):
+    """An index that Numba cannot prove positive costs a comparison and a selection at every access."""
+    text = cuda_compiler.instructions(entry, (9, 0), tmp_path)
+    assert len(re.findall(r"\bLDS\.128\b", text)) >= 2
 
 
 def test_every_kernel_is_in_the_table():

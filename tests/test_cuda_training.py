@@ -210,6 +210,40 @@ def test_interrupted_between_two_chunks(monkeypatch):
                                   parameters_of(whole, oracle, run, np.float32))
 
 
+@pytest.mark.parametrize("precision", ["tf32", "bf16"])
+def test_trains_on_tensor_cores(package, place, precision):
+    run = dataclasses.replace(cases.RUNS["hidden_relu"], sizes=(12, 9, 3), activations=(act.RELU, act.IDENTITY))
+    run = dataclasses.replace(at_most(run, place, rows=20), epochs=1)
+
+    class Precise:
+        prepare = staticmethod(lambda *args, **options: package.prepare(*args, **options, precision=precision))
+
+    state, oracle = run.prepare(Precise, np.float32), run.prepare(reference, np.float64)
+    run.train(package, state, np.float32)
+    run.train(reference, oracle, np.float64)
+    start = run.parameters(np.float64)
+    error = cases.error(parameters_of(package, state, run, np.float32) - start,
+                        parameters_of(reference, oracle, run, np.float64) - start)
+    assert cases.RUN_TOLERANCE[np.float32] < error < cases.PRECISION_RUN_TOLERANCE[precision]
+
+
+def test_precisions_that_cannot_be_had():
+    run, training = cases.RUNS["rule_sgd"], part("training")
+
+    class Old(Machine):
+        def capability(self):
+            return 7, 5
+
+    for machine, precision, dtype, message in (
+            (Machine(), "fp8", np.float32, "precision must be"), (Machine(), "tf32", np.float64, "needs float32"),
+            (Old(), "bf16", np.float32, "8.0 or later, this one has 7.5")):
+        package = training.Training(machine)
+        with pytest.raises(ValueError, match=message):
+            package.prepare(run.parameters(dtype), run.sizes, run.activations, dropout=(0.0, 0.0), loss=0, rule=0,
+                            hyper=np.zeros(4), l2=0.0, batch_size=4, scale=1.0, seed=0, n_threads=None,
+                            precision=precision)
+
+
 def test_wrong_dtype_is_refused(package):
     run = cases.RUNS["rule_sgd"]
     x, _, labels, targets, weights = run.data(np.float64)

@@ -47,6 +47,11 @@ class Gpu:
             yield
             self.stream.synchronize()
 
+    def capability(self):
+        """The compute capability: (9, 0)."""
+        digits = self.cupy.cuda.Device(self.index).compute_capability
+        return int(digits[:-1]), int(digits[-1])
+
     # Memory: CuPy's arrays, from its pool.
 
     def upload(self, array):

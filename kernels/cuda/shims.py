@@ -29,3 +29,10 @@ except ImportError as error:
 def device(function):
     """A function for kernels to call, inlined into them: a call that is not makes Numba ask for a GPU to compile."""
     return cuda.jit(device=True, forceinline=True)(function)
+
+
+def intrinsic(function):
+    """Numba's decorator for instructions of one's own; here so that the simulator need not import it."""
+    from numba.cuda.extending import intrinsic
+
+    return intrinsic(function)

@@ -15,7 +15,7 @@ import numpy as np
 
 from .. import activations as codes
 from .. import update_rules
-from . import losses, network, ops, perceptron, steps
+from . import losses, network, ops, perceptron, steps, tensor_core
 from .control import BATCH, CONSTANTS, LABELLED, LENGTH, LISTED, ROWS, START, STEP, TOTAL_ROWS, WEIGHTED
 from .dense import choose_tile
 from .machine import Launch, gpu
@@ -84,14 +84,33 @@ class Training:
         return run
 
     def prepare(self, parameters, sizes, activations, *, dropout, loss, rule, hyper, l2, batch_size, scale, seed,
-                n_threads, alpha=0.0, loss_parameter=0.0):
-        """A `State` with its own copy of the weights. Arguments: `kernels`; n_threads is of no meaning here."""
+                n_threads, alpha=0.0, loss_parameter=0.0, precision="float32"):
+        """A `State` with its own copy of the weights. Arguments: `kernels`; n_threads is of no meaning here.
+
+        precision : "float32", or "tf32" or "bf16": the products of training steps on the tensor cores. `evaluate` and
+            `forward` stay float32.
+
+        Raises ValueError for a precision that this GPU or the parameters' dtype does not have.
+        """
+        tiles = self.tiles if precision == "float32" else self.tensor_core_tiles(precision, parameters.dtype)
         recipe = SimpleNamespace(batch=int(batch_size), loss=int(loss), rule=int(rule), hyper=hyper, l2=float(l2),
                                  alpha=float(alpha), parameter=float(loss_parameter), scale=float(scale),
                                  seed=int(seed))
         with self.machine.current():
             return State(self.machine, parameters, tuple(map(int, sizes)), tuple(map(int, activations)),
-                         tuple(map(float, dropout)), recipe, self.tiles)
+                         tuple(map(float, dropout)), recipe, tiles)
+
+    def tensor_core_tiles(self, precision, dtype):
+        """How the tile of a product is chosen at that precision."""
+        if precision not in tensor_core.PRECISIONS:
+            raise ValueError(f"precision must be 'float32', 'tf32' or 'bf16', got {precision!r}")
+        if np.dtype(str(dtype)) != np.float32:
+            raise ValueError(f"precision={precision!r} needs float32 parameters, got {dtype}")
+        capability = self.machine.capability()
+        if capability < (8, 0):
+            raise ValueError(f"precision={precision!r} needs a GPU of compute capability 8.0 or later, this one has "
+                             "{}.{}".format(*capability))
+        return lambda dtype, rows, columns: tensor_core.choose_tile(precision, rows, columns)
 
     def train_epoch(self, state, x, labels, targets, weights, order, rates):
         """One pass over the rows `order`; returns (Σ wᵢ lᵢ, right answers, Σ w). Arguments: `kernels`."""
@@ -129,7 +148,7 @@ class Training:
                 machine.run(machine.prepared([
                     Launch(steps.sum_weights, (1, 1), steps.THREADS, (data.weights, order, control, sums)),
                     network.gather(work, data, order, control, recipe.scale, dtype),
-                    *network.forward(work, state.parameters, control, dtype, state.tiles),
+                    *network.forward(work, state.parameters, control, dtype, self.tiles),
                     network.loss(work, data, order, control, sums, recipe.loss, recipe.parameter, dtype, False),
                     Launch(steps.add_totals, (1, 1), steps.THREADS,
                            (data.weights, order, work.losses, work.right, unit, control, sums)),
