@@ -42,3 +42,8 @@ def loss_of(loss):
     if loss == "quantile" or isinstance(loss, Quantile):
         return "quantile", float((loss if isinstance(loss, Quantile) else Quantile()).q)
     return checks.choice("loss", loss, ("auto", *losses.NAMES)), 0.0
+
+
+def instance_of(name, parameter):
+    """The way back: an instance for a loss that has a parameter, the name of any other."""
+    return {"huber": Huber, "quantile": Quantile}[name](parameter) if name in ("huber", "quantile") else name

@@ -8,7 +8,7 @@ from . import checks, initializers
 from . import device as devices
 from .checkpoints import Checkpoint, open_checkpoint
 from .kernels import activations as act
-from .losses import loss_of
+from .losses import instance_of, loss_of
 from .model import MLP
 from .optimizers import Adam, optimizer_of
 from .schedules import schedule_of
@@ -121,11 +121,12 @@ def _net_options(hidden, activation, dropout, loss, dtype, model):
         return NetOptions(hidden, activations, rates, dtype)
     if model.loss is None or not set(model.activations) <= set(act.TRAINABLE):
         raise ValueError(f"model has units that cannot be trained: {', '.join((*model.activations, model.output))}")
-    given = {"hidden": hidden, "activation": activations, "dropout": rates, "loss": loss, "dtype": dtype}
+    given = {"hidden": hidden, "activation": activations, "dropout": rates, "loss": instance_of(*loss_of(loss)),
+             "dtype": dtype}
     plain = {"hidden": (100,), "activation": ("relu",) * layers, "dropout": (0.0,) * layers, "loss": "auto",
              "dtype": np.dtype(np.float32)}
     fixed = {"hidden": model.sizes[1:-1], "activation": model.activations, "dropout": model.dropout,
-             "loss": model.loss, "dtype": model.dtype}
+             "loss": instance_of(model.loss, model.task.loss_parameter), "dtype": model.dtype}
     for name, value in given.items():
         if value not in (plain[name], fixed[name]):
             raise ValueError(f"{name}={value!r} contradicts the model to be trained further, which has "

@@ -54,9 +54,11 @@ def train(X, y, *, hidden=(100,), activation="relu", dropout=0.0, loss="auto", i
         hidden layers or one each
     dropout : share of a hidden layer's outputs dropped in training, below 1; one for all or one each
     loss : "softmax_cross_entropy" (labels, one-hot rows or probabilities), "sigmoid_cross_entropy" (two labels, or
-        0/1 columns), "squared_error" (numbers), or "auto": labels are classes, told apart by one sigmoid if two and
-        by softmax if more; several columns of 0 and 1 are one-hot rows if each has exactly one 1, else, as integers
-        or booleans, multilabel; all other numbers are values to predict
+        0/1 columns); for numbers "squared_error", "huber", "absolute_error", "quantile" or "poisson" (counts, whose
+        mean is predicted); `fastmlp.Huber(delta)` and `fastmlp.Quantile(q)` where 1 and 0.5 do not suit; or "auto":
+        labels are classes, told apart by one sigmoid if two and by softmax if more; several columns of 0 and 1 are
+        one-hot rows if each has exactly one 1, else, as integers or booleans, multilabel; all other numbers are
+        values to predict by squared error
     initializer : "glorot_uniform", "glorot_normal", "he_uniform" or "he_normal"
     optimizer : "sgd", "momentum", "nesterov", "rmsprop", "adam", "adamw", or an instance such as
         `fastmlp.Adam(beta2=0.95)`
