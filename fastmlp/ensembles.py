@@ -9,8 +9,8 @@ from . import device as devices
 from .data import read_data, read_features, read_rows
 from .files import contents, made_by, model_from, read_whole, to_bytes, write_whole
 from .options import check_options, draw_seed
-from .parallel import compile_once, on_one_thread, run_tasks, worker_count
-from .training import OPTION_DEFAULTS, fit
+from .parallel import on_one_thread, run_tasks, worker_count
+from .training import OPTION_DEFAULTS, compile_kernels, fit
 
 _KEY = "fastmlp_ensemble"
 
@@ -57,7 +57,7 @@ def ensemble(X, y, n=8, *, sample_weight=None, validation_data=None, seed=None, 
     everything = np.arange(len(data.rows))
     tasks = [(data, everything, replace(checked, seed=one), validation_data)
              for one in np.random.SeedSequence(seed).generate_state(n).tolist()]
-    compile_once(devices.kernels(checked.device), (checked.net.dtype,))
+    compile_kernels(devices.kernels(checked.device), checked.net.dtype, verbose)
     workers = min(n, worker_count(n_threads, checked.device))
     models, interrupted = run_tasks(fit_member, tasks, workers, verbose, f"Ensemble of {n}")
     models = [model for model in models if model is not None]
@@ -71,7 +71,8 @@ def ensemble(X, y, n=8, *, sample_weight=None, validation_data=None, seed=None, 
 def fit_member(data, train_rows, options, validation_data, stop=None):
     """One net of an ensemble, or None if it was stopped."""
     model = fit(data, train_rows, on_one_thread(options, stop), validation_data)
-    return None if stop is not None and stop() and model.history.stopped == "callback" else model
+    history = model.history
+    return None if history.interrupted or (stop is not None and stop() and history.stopped == "callback") else model
 
 
 class Ensemble:

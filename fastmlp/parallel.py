@@ -25,12 +25,6 @@ def worker_count(n_threads, device):
     return available_cores()
 
 
-def compile_once(kernels, dtypes):
-    """Have the kernels compiled before any worker starts: two that compile the same function would wait in turn."""
-    for dtype in dtypes if hasattr(kernels, "warm_up") else ():
-        kernels.warm_up(dtype)
-
-
 def run_tasks(function, tasks, workers, verbose, description):
     """function(*task, stop=...) for every task, `workers` at a time, each as soon as a worker is free.
 
@@ -42,7 +36,7 @@ def run_tasks(function, tasks, workers, verbose, description):
     (results, interrupted) : a result per task, in order; after Ctrl-C None for those that had not finished. It takes
     effect when the epochs in hand are over.
     """
-    results, interrupted, stopping = [None] * len(tasks), False, threading.Event()
+    results, stopping = [None] * len(tasks), threading.Event()
     with count_bar(verbose, len(tasks), description) as bar, ThreadPoolExecutor(workers, "fastmlp-task") as pool:
         numbers = {}
         try:
@@ -57,7 +51,7 @@ def run_tasks(function, tasks, workers, verbose, description):
                     if bar is not None:
                         bar.update()
         except KeyboardInterrupt:
-            interrupted = True
+            pass  # whatever has finished is returned
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
             stopping.set()
@@ -65,9 +59,10 @@ def run_tasks(function, tasks, workers, verbose, description):
         for future, number in numbers.items():
             if not future.cancelled():
                 results[number] = future.result()
-    if interrupted:
-        log.warning("interrupted after %d of %d trainings", sum(result is not None for result in results), len(tasks))
-    return results, interrupted
+    finished = sum(result is not None for result in results)
+    if finished < len(tasks):
+        log.warning("interrupted after %d of %d trainings", finished, len(tasks))
+    return results, finished < len(tasks)
 
 
 def on_one_thread(options, stop=None):

@@ -11,8 +11,8 @@ from . import device as devices
 from .data import folds, read_data, with_class_weight
 from .early_stopping import watch_of
 from .options import check_options, draw_seed
-from .parallel import compile_once, on_one_thread, run_tasks, worker_count
-from .training import OPTION_DEFAULTS, DivergedError, fit
+from .parallel import on_one_thread, run_tasks, worker_count
+from .training import OPTION_DEFAULTS, DivergedError, compile_kernels, fit
 
 # What a grid cannot vary: cross_validate has its own.
 _OWN = ("seed", "n_threads", "verbose", "callbacks", "checkpoint", "window_rows")
@@ -93,8 +93,8 @@ def cross_validate(X, y, k=5, grid=None, *, scoring="auto", refit=False, sample_
     tasks = [(those, outside[fold], held[id(those)][fold], replace(each, seed=seeds[fold]))
              for each, those in zip(checked, data, strict=True) for fold in range(k)]
     workers = min(len(tasks), *(worker_count(n_threads, each.device) for each in checked))
-    for each in checked:
-        compile_once(devices.kernels(each.device), (each.net.dtype,))
+    for each in checked:  # before any worker starts: two that compile the same function would wait in turn
+        compile_kernels(devices.kernels(each.device), each.net.dtype, verbose)
 
     started = perf_counter()
     scores, interrupted = run_tasks(fit_and_score, tasks, workers, verbose, f"{k}-fold cross-validation")
@@ -120,7 +120,7 @@ def fit_and_score(data, train_rows, held, options, stop=None):
     except DivergedError:
         return dict.fromkeys(SCORES, math.nan)
     history = model.history
-    if stop is not None and stop() and history.stopped == "callback":
+    if history.interrupted or (stop is not None and stop() and history.stopped == "callback"):
         return None
     last = (history.best_epoch or len(history)) - 1
     numbers = {"accuracy": math.nan, "train_accuracy": math.nan, **model.evaluate_rows(held)}
@@ -214,7 +214,11 @@ def _configurations(grid, options):
 
 
 def _scoring(scoring, data):
-    has_accuracy = data[0].task.kind != "numbers"
+    kinds = {those.task.kind for those in data}
+    if len(kinds) > 1:
+        raise ValueError(f"the losses in grid make {' and '.join(sorted(kinds))} of y, which have no score in common; "
+                         "search them one by one")
+    has_accuracy = kinds != {"numbers"}
     if scoring == "accuracy" and not has_accuracy:
         raise ValueError("scoring='accuracy' needs classes or labels, and y holds numbers; use scoring='loss'")
     if scoring == "auto":

@@ -177,7 +177,7 @@ def fit(data, train_rows, options, validation_data=None, model=None):
     watch = watch_of(early_stopping, validation is not None, has_accuracy=task.kind != "numbers")
     dropout_seed = int(rng.integers(1 << 63))
     history = model.history
-    history.begin(_compile(kernels, model.dtype, options.verbose))
+    history.begin(compile_kernels(kernels, model.dtype, options.verbose))
     done, checkpoint = 0, options.checkpoint
     if checkpoint is not None:
         done = checkpoint.resume(run_record(options, batch_size, rows, train_rows, validation, model, watch),
@@ -261,15 +261,19 @@ def _validation_rows(validation_data, rows, held_rows, model, window_rows):
     return read_rows(x, y, weights, model.task, model.dtype, names)
 
 
-def _compile(kernels, dtype, verbose):
+def compile_kernels(kernels, dtype, verbose=0):
     """Have the kernels compiled before the clock of training starts; returns the seconds it took."""
-    if not hasattr(kernels, "warm_up"):
+    if not hasattr(kernels, "warm_up") or (kernels, dtype) in _warm:
         return 0.0
     if verbose and kernels.needs_compiling(dtype):
         print("Compiling kernels (first run) ...", flush=True)
     started = perf_counter()
     kernels.warm_up(dtype)
+    _warm.add((kernels, dtype))
     return perf_counter() - started
+
+
+_warm = set()  # (kernel package, dtype) that this process has compiled or loaded: small nets need not wait again
 
 
 def _means(totals, n, model, prefix=""):

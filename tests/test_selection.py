@@ -234,7 +234,7 @@ def test_a_task_is_a_plain_function_that_can_be_sent_elsewhere():
     ({"checkpoint": "run"}, ValueError, "an option of cross_validate must be one of"),
     ({"k": 1}, ValueError, "k must be at least 2, got 1"),
     ({"scoring": "f1"}, ValueError, "scoring must be one of 'auto', 'accuracy', 'loss'"),
-    ({"grid": {"loss": ["auto", "squared_error"]}, "scoring": "loss"}, ValueError, "cannot be compared with each"),
+    ({"grid": {"loss": ["auto", "squared_error"]}}, ValueError, "the losses in grid make classes and numbers of y"),
     ({"early_stopping": 3}, ValueError, "validation_fraction"),
     ({"class_weight": {7: 1}}, ValueError, "labels the net was not trained on: 7"),
     ({"verbose": 3}, ValueError, "verbose must be 0"),
@@ -251,6 +251,8 @@ def test_errors_of_y():
     X, y = waves()
     with pytest.raises(ValueError, match="scoring='accuracy' needs classes"):
         fastmlp.cross_validate(X, y, 2, scoring="accuracy", **QUICK)
+    with pytest.raises(ValueError, match="the losses absolute_error, squared_error in grid cannot be compared"):
+        fastmlp.cross_validate(X, y, 2, {"loss": ["absolute_error", "auto"]}, **QUICK)
     with pytest.raises(ValueError, match="X must be finite"):
         fastmlp.cross_validate(np.full_like(X, np.nan), y, 2, **QUICK)
     with pytest.raises(ValueError, match="a fold in which every row has weight 0"):
