@@ -31,7 +31,7 @@ PACK_FROM = 2 * ROWS
 
 
 @inlined
-def _store_tile(tile, rows, columns, out, out_step):
+def store_tile(tile, rows, columns, out, out_step):
     """The first rows and columns of a (ROWS, P) tile into a row-major matrix."""
     width = panel_width(tile)
     for r in range(rows):
@@ -97,7 +97,7 @@ def dense_forward(x, w, b, activation, y=None):
             rows = min(ROWS, m - r)
             plain_tile(at(x, r * k), k, rows, 1, panel if packs else at(w, c), n, n - c, k, packs, at(tile, 0))
             activate(activation, at(tile, 0), at(bias, 0), 0, rows, n - c, at(tile, 0), at(slopes, 0))
-            _store_tile(at(tile, 0), rows, n - c, at(y, r * n + c), n)
+            store_tile(at(tile, 0), rows, n - c, at(y, r * n + c), n)
     keep_alive(scratch)
     return y
 
@@ -172,7 +172,7 @@ def _weight_gradient(x, dz, tile, dw):
             panel = step(packed_dz, c * m)
             for g in range(0, min(width, k - q), ROWS):
                 columns_tile(step(packed_x, g), panel, n - c, m, panel, tile)
-                _store_tile(tile, min(ROWS, k - q - g), n - c, at(dw, (q + g) * n + c), n)
+                store_tile(tile, min(ROWS, k - q - g), n - c, at(dw, (q + g) * n + c), n)
     keep_alive(scratch)
 
 
@@ -189,7 +189,7 @@ def _input_gradient(dz, w, tile, dx):
         for r in range(0, m, ROWS):
             rows = min(ROWS, m - r)
             plain_tile(at(dz, r * n), n, rows, 1, panel, width, k - c, n, True, tile)
-            _store_tile(tile, rows, k - c, at(dx, r * k + c), k)
+            store_tile(tile, rows, k - c, at(dx, r * k + c), k)
     keep_alive(scratch)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from .. import update_rules
 from .epoch import Recipe, Slots, Totals, infer_blocks, train_steps
+from .few import FEW_ROWS, infer_few
 from .layout import (
     B,
     W,
@@ -27,7 +28,7 @@ from .narrow import NarrowWork, train_narrow_steps
 from .network import LIST_SLACK, Data, Net, Work
 from .operands import check_answers, check_flat, check_indices, check_net, check_recipe, check_rows
 from .simd import ROWS
-from .threads import Pace, Team, choose_threads
+from .threads import SERIAL_FLOPS, Pace, Team, choose_threads
 
 # One chunk of steps: about 20 ms on one core, so that Ctrl-C is prompt and entering compiled code costs nothing.
 CHUNK_FLOPS = 2e9
@@ -73,7 +74,7 @@ class State:
         self.activations = activations
         self.totals = Totals(np.zeros(recipe.batch), np.zeros(recipe.batch), np.zeros(4))
         self.steps_before_epoch = 0
-        self.inference = make_inference(sizes, activations, dtype, self.threads)
+        self.inference = None        # made when first asked for
 
     @property
     def step(self):
@@ -113,11 +114,11 @@ def make_narrow_work(sizes, table, batch, threads, dtype):
                       aligned_rows(chunks, w, dtype), aligned_rows(chunks, b, dtype), np.zeros((chunks, 2)))
 
 
-def make_inference(sizes, activations, dtype, threads):
+def make_inference(sizes, activations, dtype, threads, sparse):
     """The table and scratch of inference: a BLOCK of rows for each thread."""
     table, need = plan(sizes, activations, threads * BLOCK, dtype)
     totals = Totals(np.zeros(threads * BLOCK), np.zeros(threads * BLOCK), np.zeros(4))
-    return table, make_work(sizes, need, threads * BLOCK, BLOCK, False, threads, dtype, False), totals
+    return table, make_work(sizes, need, threads * BLOCK, BLOCK, False, threads, dtype, sparse), totals
 
 
 def prepare(parameters, sizes, activations, *, dropout, loss, rule, hyper, l2, batch_size, scale, seed, n_threads,
@@ -134,7 +135,9 @@ def prepare(parameters, sizes, activations, *, dropout, loss, rule, hyper, l2, b
 def as_input(array, dtype):
     """The array as compiled code takes its inputs: C-contiguous, aligned and read-only, so that a user's
     read-only or memory-mapped array has the type that is compiled already."""
-    array = np.require(array, dtype, "CA").view(np.ndarray)
+    if type(array) is not np.ndarray or array.dtype != dtype or not (array.flags.c_contiguous and array.flags.aligned):
+        array = np.require(array, dtype, "CA")
+    array = array.view(np.ndarray)
     array.flags.writeable = False
     return array
 
@@ -144,9 +147,11 @@ def make_data(x, scale, labels, targets, weights, dtype):
                 as_input(targets, dtype), as_input(weights, dtype))
 
 
-def has_zeros_to_skip(x):
-    """Whether enough of X is zero that groups of ROWS rows, and of ROWS columns, often are zero throughout."""
-    sample = x[:: max(1, len(x) // SAMPLED_ROWS)][:SAMPLED_ROWS] != 0
+def has_zeros_to_skip(x, rows=SAMPLED_ROWS):
+    """Whether enough of X is zero that groups of ROWS rows, and of ROWS columns, often are zero throughout: in a sample
+    of so many rows."""
+    rows = max(1, min(rows, SAMPLED_ROWS))
+    sample = x[:: max(1, len(x) // rows)][:rows] != 0
     whole = len(sample) // ROWS * ROWS
     if whole == 0:
         return False
@@ -213,6 +218,9 @@ def evaluate(state, x, labels, targets, weights):
     check_rows(x, state.sizes[0], state.dtype)
     check_answers(len(x), state.sizes[-1], state.recipe.loss, labels, targets, weights)
     data = make_data(x, state.scale, labels, targets, weights, state.dtype)
+    if state.inference is None:
+        state.inference = make_inference(state.sizes, state.activations, state.dtype, state.threads,
+                                         has_zeros_to_skip(x, len(x) // 16))
     table, work, totals = state.inference
     block_sums = np.zeros((-(-len(x) // BLOCK), 3))
     state.team.run(infer_blocks, state.net._replace(table=table), work, data, NO_ROWS, state.recipe.loss,
@@ -232,14 +240,20 @@ def forward(parameters, sizes, activations, x, scale, n_threads, out):
                          "apart from x")
     if len(x) == 0:
         return
-    threads = min(choose_threads(n_threads, step_flops(sizes, len(x)) / 3), -(-len(x) // BLOCK))
-    table, work, totals = make_inference(sizes, activations, dtype, threads)
-    _, need = plan(sizes, activations, threads * BLOCK, dtype)
     nothing = np.empty(0, dtype)
+    data = make_data(x, float(scale), NO_ROWS, np.empty((0, 0), dtype), nothing, dtype)
+    flops = step_flops(sizes, len(x)) / 3
+    if len(x) <= FEW_ROWS or flops < SERIAL_FLOPS:
+        scratch = np.empty(3 * ROWS * python_panel_width(dtype) + 2 * FEW_ROWS * max(sizes), dtype)
+        infer_few(as_input(parameters, dtype), np.array(sizes), np.array(activations), data, len(x), scratch, out)
+        return
+    threads = min(choose_threads(n_threads, flops), -(-len(x) // BLOCK))
+    table, work, totals = make_inference(sizes, activations, dtype, threads,
+                                        has_zeros_to_skip(x, len(x) // 16))
+    _, need = plan(sizes, activations, threads * BLOCK, dtype)
     net = Net(table, np.zeros(len(table)), cache_aligned(need.weights, dtype), nothing,
               cache_aligned(need.biases, dtype))
     to_panels(as_input(parameters, dtype), table, net.w, net.wt, net.b)
-    data = make_data(x, float(scale), NO_ROWS, np.empty((0, 0), dtype), nothing, dtype)
     with Team(threads) as team:
         team.run(infer_blocks, net, work, data, NO_ROWS, 0, 0.0, len(x), np.empty((0, 3)), totals, out)
 
@@ -302,10 +316,11 @@ def warm_up(dtype):
         train_epoch(state, x, labels, none, no_weights, np.arange(2), np.zeros(1))
     evaluate(state, x, labels, none, no_weights)
     read_parameters(state, parameters)
-    forward(parameters, sizes, codes, x, 1.0, 1, np.empty((2, 2), dtype))
+    for rows in (1, int(SERIAL_FLOPS / step_flops(sizes, 1) * 3) + FEW_ROWS):
+        forward(parameters, sizes, codes, np.ones((rows, 3), dtype), 1.0, 1, np.empty((rows, 2), dtype))
 
 
 def needs_compiling(dtype):
     """Whether `warm_up` would have to compile rather than load."""
     return not all(function.is_ready(np.dtype(dtype).name)
-                   for function in (train_steps, train_narrow_steps, infer_blocks, to_panels, from_panels))
+                   for function in (train_steps, train_narrow_steps, infer_blocks, infer_few, to_panels, from_panels))
