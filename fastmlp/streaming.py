@@ -75,6 +75,7 @@ class StoredRows:
         if np.dtype(source.dtype).kind not in "biuf":
             raise ValueError(f"{name} must hold numbers, got dtype {source.dtype}")
         self.source, self.name, self.rows = source, name, rows
+        self.checked = False         # whether all rows were found finite: looking costs as much as reading
         self.dtype = _kernel_dtype(source, dtype)
         self.shape = (int(source.shape[0]) if rows is None else len(rows), int(source.shape[1]))
         self.window_rows = window_rows or max(1, WINDOW_BYTES // (self.shape[1] * self.dtype.itemsize))
@@ -115,7 +116,9 @@ class StoredRows:
         if piece.shape != (stop - first, self.shape[1]):
             raise ValueError(f"{self.name}[{first}:{stop}] must give rows {(stop - first, self.shape[1])}, got "
                              f"{piece.shape}")
-        return piece if self.dtype == np.uint8 else to_float(piece, self.name, self.dtype, first_row=first)
+        if self.checked or self.dtype == np.uint8:
+            return piece
+        return to_float(piece, self.name, self.dtype, first_row=first)
 
     def windows(self):
         """(indices, rows in memory) of all rows, window by window in the order of the file."""
@@ -204,6 +207,7 @@ class InWindows:
                 steps = -(-len(plan) // self._batch)
                 totals += kernels.train_epoch(state, x, *answers, rng.permutation(len(plan)), rates[step:step + steps])
                 step += steps
+        self._stored.checked = True
         return tuple(totals.tolist())
 
 

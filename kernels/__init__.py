@@ -77,6 +77,13 @@ train_epoch(state, x, labels, targets, weights, order, rates) -> (loss_sum, corr
     steps = ceil(n / batch_size). loss_sum = Σ wᵢ lᵢ as training met them; correct: rows whose largest
     output is the label (softmax) or share of outputs on the right side (sigmoid); 0.0 for squared_error.
     KeyboardInterrupt may pass through: the state then stands after a whole number of steps.
+batch_gradient(state, x, labels, targets, weights, rows, share) -> (loss_sum, correct, weight_sum)
+    The first half of a step: state.gradients (one array, in the package's own layout) = share × the gradient of the
+    batch `rows` (at most batch_size of them, or none), without l2. The same totals.
+apply_gradients(state, learning_rate)
+    The second half: l2 and one optimizer step by state.gradients. With share 1 the two are a step of train_epoch, to
+    the bit; with the gradients of shares Σ w / Σ w of all, summed over processes, they are a step of them together.
+    Not in `cuda`; neither is alpha in these.
 evaluate(state, x, labels, targets, weights) -> (loss_sum, correct, weight_sum)
     The same totals without dropout or training.
 read_parameters(state, parameters)

@@ -214,3 +214,57 @@ def test_ctrl_c_stands_between_two_steps(package):
     package.train_epoch(again, x, labels, targets, weights, order[:8 * done], rates[:done])
     np.testing.assert_array_equal(parameters_of(package, state, run, np.float32),
                                   parameters_of(package, again, run, np.float32))
+
+
+# ---------------------------------------------------------------------------------------------- a step in two halves
+
+class Halves:
+    """Trains as `package` does, each step as the gradients of `pieces` shares of its rows, summed, and the update."""
+
+    def __init__(self, package, pieces):
+        self.package, self.pieces = package, pieces
+
+    def train_epoch(self, state, *data_order_rates):
+        *data, order, rates = data_order_rates
+        totals, batch = np.zeros(3), len(state.totals.row_loss) if hasattr(state, "totals") else state.batch_size
+        for step, rate in enumerate(rates):
+            rows = order[step * batch:(step + 1) * batch]
+            weights = data[3][rows].astype(np.float64) if data[3].size else np.ones(len(rows))
+            gradient = 0.0
+            for part in np.array_split(np.arange(len(rows)), self.pieces):
+                share = weights[part].sum() / weights.sum() if weights.any() else 0.0
+                totals += self.package.batch_gradient(state, *data, rows[part], share)
+                gradient = gradient + state.gradients
+            state.gradients[:] = gradient
+            self.package.apply_gradients(state, rate)
+        return tuple(totals)
+
+
+SPLIT = [run for run in cases.RUNS.values() if not run.alpha]
+
+
+@pytest.mark.parametrize("dtype", cases.DTYPES)
+@pytest.mark.parametrize("run", SPLIT, ids=str)
+def test_two_halves_are_a_step(package, run, dtype):
+    whole, halves = run.prepare(package, dtype, 1), run.prepare(package, dtype, 1)
+    totals, ours = run.train(package, whole, dtype), run.train(Halves(package, 1), halves, dtype)
+    assert halves.step == whole.step
+    np.testing.assert_array_equal(parameters_of(package, halves, run, dtype), parameters_of(package, whole, run, dtype))
+    for one, other in zip(optimizer_of(package, halves, run, dtype), optimizer_of(package, whole, run, dtype),
+                          strict=True):
+        np.testing.assert_array_equal(one, other)
+    np.testing.assert_allclose(ours, totals, rtol=1e-12)
+
+
+@pytest.mark.parametrize("pieces", [3, 40])
+@pytest.mark.parametrize("run", [run for run in SPLIT if not any(run.dropout)], ids=str)
+def test_gradients_of_shares_add_up(package, run, pieces):
+    """40 pieces of a batch of 32: some have no row."""
+    state, oracle = run.prepare(package, np.float64), run.prepare(reference, np.float64)
+    start = run.parameters(np.float64)
+    totals = run.train(Halves(package, pieces), state, np.float64)
+    expected = run.train(reference, oracle, np.float64)
+    moved = parameters_of(package, state, run, np.float64) - start
+    wanted = parameters_of(reference, oracle, run, np.float64) - start
+    assert cases.error(moved, wanted) <= cases.RUN_TOLERANCE[np.float64]
+    np.testing.assert_allclose(totals, expected, rtol=1e-9)

@@ -2,13 +2,15 @@
 
 `simd` the vector vocabulary · `gemm` the tile · `dense`, `losses`, `perceptron`, `optimizer`, `masks`, `rows`
 operations on plain arrays · `layout`, `network`, `epoch` a training step on panels · `threads`, `jit` how it all
-runs · `training` the calls that `fastmlp` makes · `row` one row through a net, inside anybody's compiled code.
+runs · `training` the calls that `fastmlp` makes · `gradient` a training step in two halves · `row` one row through a
+net, inside anybody's compiled code.
 
 An operation is imported when it is first named, and compiled for a dtype when it is first called.
 """
 import importlib
 
 _HOME = {
+    "apply_gradients": "gradient", "batch_gradient": "gradient",
     "dense_backward": "dense", "dense_forward": "dense", "dropout": "masks", "evaluate": "training",
     "forward": "training", "gather": "rows", "needs_compiling": "training", "perceptron_batch": "perceptron",
     "perceptron_epoch": "perceptron", "perceptron_online": "perceptron", "philox": "masks", "pointwise_loss": "losses",

@@ -375,11 +375,11 @@ def update_panel(net, slots, work, layer, q, m, thread, rule, l2, constants):
                        width if columns > lanes(tile) else lanes(tile), width, constant(l2, tile), constants)
             if layer > 0:
                 wt = at(net.wt, net.table[layer, WT] + q * n_out * width + p * width * width + g)
-                _transpose_tile(at(net.w, here), rows, min(columns, width), wt)
+                transpose_tile(at(net.w, here), rows, min(columns, width), wt)
 
 
 @inlined
-def _transpose_tile(w, rows, columns, wt):
+def transpose_tile(w, rows, columns, wt):
     width = panel_width(w)
     for c in range(columns):
         for r in range(rows):

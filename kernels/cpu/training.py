@@ -75,6 +75,7 @@ class State:
         self.totals = Totals(np.zeros(recipe.batch), np.zeros(recipe.batch), np.zeros(4))
         self.steps_before_epoch = 0
         self.inference = None        # made when first asked for
+        self.gradients, self.half = None, None   # `gradient`
 
     @property
     def step(self):

@@ -10,6 +10,8 @@ from .losses import pointwise_loss, sigmoid_xent, softmax_xent, squared_error
 from .perceptron import perceptron_batch, perceptron_epoch, perceptron_online, shuffle
 from .philox import dropout, philox
 from .training import (
+    apply_gradients,
+    batch_gradient,
     evaluate,
     prepare,
     read_optimizer,
@@ -21,8 +23,8 @@ from .training import (
 from .update import update
 
 __all__ = [
-    "dense_backward", "dense_forward", "dropout", "evaluate", "forward", "gather", "perceptron_batch",
-    "perceptron_epoch", "perceptron_online", "philox", "pointwise_loss", "prepare", "read_optimizer",
-    "read_parameters", "shuffle", "sigmoid_xent", "softmax_xent", "squared_error", "train_epoch", "update",
-    "write_optimizer", "write_parameters",
+    "apply_gradients", "batch_gradient", "dense_backward", "dense_forward", "dropout", "evaluate", "forward", "gather",
+    "perceptron_batch", "perceptron_epoch", "perceptron_online", "philox", "pointwise_loss", "prepare",
+    "read_optimizer", "read_parameters", "shuffle", "sigmoid_xent", "softmax_xent", "squared_error", "train_epoch",
+    "update", "write_optimizer", "write_parameters",
 ]

@@ -64,6 +64,14 @@ def train_epoch(state, x, labels, targets, weights, order, rates):
 
 def train_step(state, x, rows, labels, targets, weights, learning_rate):
     """One batch: forward, loss, backward, update. Returns the batch's totals, met before the update."""
+    totals = backpropagate(state, x, rows, labels, targets, weights)
+    weight_sum = totals[2]
+    optimizer_step(state, learning_rate, state.l2 + (state.alpha / weight_sum if weight_sum else 0.0))
+    return totals
+
+
+def backpropagate(state, x, rows, labels, targets, weights):
+    """One batch's gradient into state.gradients; returns its totals."""
     m, n_layers = len(rows), len(state.layers)
     h, z, y, dy = ([buffer[:m] for buffer in buffers] for buffers in (state.h, state.z, state.y, state.dy))
     masks = [None] * n_layers
@@ -86,8 +94,6 @@ def train_step(state, x, rows, labels, targets, weights, learning_rate):
         dense_backward(h[l], w, z[l], dy[l], state.activations[l], dy[l], dx, dw, db)
 
     weight_sum = sum_of_weights(weights, m)
-    l2 = state.l2 + (state.alpha / weight_sum if weight_sum else 0.0)
-    optimizer_step(state, learning_rate, l2)
     return loss * weight_sum, correct_rows(state.loss, y[-1], labels, targets), weight_sum
 
 
@@ -100,6 +106,19 @@ def optimizer_step(state, learning_rate, l2):
             state.gradients[weights] += l2 * state.parameters[weights]
         for span, hyper in ((weights, state.hyper_weights), (biases, state.hyper_biases)):
             update(state.rule, hyper, learning_rate, state.step, *(array[span] for array in arrays))
+
+
+def batch_gradient(state, x, labels, targets, weights, rows, share):
+    if len(rows) == 0:
+        state.gradients[:] = 0
+        return 0.0, 0.0, 0.0
+    totals = backpropagate(state, x, rows, *answers(rows, labels, targets, weights))
+    state.gradients *= share
+    return tuple(map(float, totals))
+
+
+def apply_gradients(state, learning_rate):
+    optimizer_step(state, learning_rate, state.l2)
 
 
 @contextmanager
