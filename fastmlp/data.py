@@ -117,15 +117,18 @@ def row_weights(weights, n, dtype, name):
     return array
 
 
-def with_class_weight(rows, class_weight, task, train_rows):
-    """`rows` whose weights are multiplied by those of their classes."""
+def with_class_weight(rows, class_weight, task, train_rows, total=lambda counts: counts):
+    """`rows` whose weights are multiplied by those of their classes.
+
+    total : gives the sum over all processes of what each has counted
+    """
     if class_weight is None:
         return rows
-    weights = class_row_weights(class_weight, task, rows.labels, rows.targets, train_rows)
+    weights = class_row_weights(class_weight, task, rows.labels, rows.targets, train_rows, total)
     if rows.weights.size:
         weights = weights * rows.weights
     weights = weights.astype(rows.targets.dtype)
-    if not weights[train_rows].any():
+    if not total(int(np.count_nonzero(weights[train_rows]))):
         raise ValueError("class_weight leaves every row with weight 0: nothing would be learnt")
     return Rows(rows.x, rows.labels, rows.targets, weights)
 

@@ -89,6 +89,35 @@ def task_of(y, loss, name="y"):
     return Task(loss, 1 if loss == _SIGMOID else len(classes), classes)
 
 
+def summary(y, loss, name="y"):
+    """What `joint_task` has to know of one process's y: its different values (one if it holds numbers), as an array
+    shaped like y; the task it asks for by itself if it has several columns."""
+    array = target_array(y, name)
+    if array.ndim == 2 and array.shape[1] > 1:
+        return task_of(array, loss, name)
+    loss, _ = loss_of(loss)
+    numbers = loss in NUMBERS or (loss == "auto" and array.dtype.kind == "f")
+    return (array[:1] if numbers else np.unique(array)).reshape(-1, *array.shape[1:])
+
+
+def joint_task(summaries, loss, name="y"):
+    """The task that the y of several processes, one after the other, ask for together."""
+    tasks = [each for each in summaries if isinstance(each, Task)]
+    if tasks:
+        if len(tasks) < len(summaries) or len({task.outputs for task in tasks}) > 1:
+            raise ValueError(f"{name} must have as many columns on every rank, got "
+                             f"{[getattr(each, 'outputs', 1) for each in summaries]}")
+        # One row that is not one-hot, or no whole number, decides for all: see `_columns_loss`.
+        return max(tasks, key=lambda task: (_SOFTMAX, _SIGMOID).index(task.loss) if task.loss in (_SOFTMAX, _SIGMOID)
+                   else 2)
+    if len({(_kind(values), values.ndim) for values in summaries}) > 1:
+        raise ValueError(f"{name} must be of one kind and shape on every rank, got "
+                         f"{[f'{_kind(values)} of {values.ndim} dimensions' for values in summaries]}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of so many classes: these are the different labels, not the rows
+        return task_of(np.concatenate(summaries), loss, name)
+
+
 def encode(y, task, dtype, name="y"):
     """`y` as the kernels read it: (labels int64 (n,), targets (n, outputs)), one of them empty."""
     array = target_array(y, name)
@@ -160,10 +189,10 @@ def target_array(y, name):
     return array
 
 
-def class_row_weights(class_weight, task, labels, targets, rows):
+def class_row_weights(class_weight, task, labels, targets, rows, total):
     """The weight that `class_weight` ("balanced" or {label: weight}) gives every row, float64 (n,).
 
-    "balanced" counts the classes over `rows` only, the rows trained on.
+    "balanced" counts the classes over `rows` only, the rows trained on, and over those of other processes (`total`).
     """
     if task.kind != "classes":
         raise ValueError(f"class_weight needs one class a row, but loss={task.loss!r} predicts {task.kind}; "
@@ -176,7 +205,8 @@ def class_row_weights(class_weight, task, labels, targets, rows):
         checks.choice("class_weight", class_weight, ("balanced",))
         counts = (np.bincount(labels[rows], minlength=count) if shares is None
                   else shares[rows].sum(axis=0, dtype=np.float64))
-        weights = np.divide(len(rows), count * counts, out=np.zeros(count), where=counts > 0)
+        counts, n = total(counts), total(len(rows))
+        weights = np.divide(n, count * counts, out=np.zeros(count), where=counts > 0)
     elif isinstance(class_weight, dict):
         weights = np.ones(count)
         for label, weight in class_weight.items():

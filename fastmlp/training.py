@@ -15,17 +15,19 @@ from . import checks, initializers, scaling, streaming
 from . import device as devices
 from .arrays import first_non_finite
 from .checkpoints import run_record
-from .data import read_data, read_features, read_rows, split, validation_pair, with_class_weight, with_label_smoothing
+from .data import read_features, read_rows, split, validation_pair, with_class_weight, with_label_smoothing
 from .early_stopping import EarlyStopping, watch_of
 from .kernels import losses, update_rules
 from .model import MLP, OUTPUT_OF_LOSS
 from .optimizers import OptimizerState
 from .options import check_options
 from .progress import reporter
+from .ranks import Alone, ranks_of
 from .schedules import rates_of
 
 log = logging.getLogger("fastmlp")
-DATA = ("X", "y", "sample_weight", "validation_data", "model")  # what `train` takes beside its options
+ALONE = Alone()
+DATA = ("X", "y", "sample_weight", "validation_data", "model", "comm")  # what `train` takes beside its options
 
 
 class DivergedError(FloatingPointError):
@@ -39,8 +41,8 @@ class DivergedError(FloatingPointError):
 def train(X, y, *, hidden=(100,), activation="relu", dropout=0.0, loss="auto", initializer="glorot_uniform",
           optimizer="adam", learning_rate=None, schedule=None, l2=0.0, epochs=20, batch_size=256, window_rows=None,
           validation_data=None, validation_fraction=0.0, early_stopping=None, class_weight=None, sample_weight=None,
-          device="auto", dtype="float32", precision="float32", n_threads=None, seed=None, verbose=0, callbacks=(),
-          model=None, checkpoint=None, scaling=None, label_smoothing=None, preset=None):
+          comm=None, device="auto", dtype="float32", precision="float32", n_threads=None, seed=None, verbose=0,
+          callbacks=(), model=None, checkpoint=None, scaling=None, label_smoothing=None, preset=None):
     """Train a multi-layer perceptron by stochastic gradient descent.
 
     Parameters
@@ -78,6 +80,10 @@ def train(X, y, *, hidden=(100,), activation="relu", dropout=0.0, loss="auto", i
     early_stopping : epochs without a better validation loss before training stops, or `fastmlp.EarlyStopping(...)`
     class_weight : {label: weight}, or "balanced": n / (classes · rows of the class). Multiplies sample_weight.
     sample_weight : (n,) weights of the rows in the loss, not negative
+    comm : an MPI communicator such as ``mpi4py.MPI.COMM_WORLD`` (extra: mpi). Its ranks train one net together: each
+        passes its own rows as X, y, sample_weight and validation_data, more or fewer than the others, and the same
+        options. batch_size is of all ranks together; order, split, class weights and scores are those of all rows;
+        every rank returns the same weights. A rank that fails ends all. Without checkpoint, window_rows and scaling.
     device : "auto" (a GPU if CuPy sees one, else the CPU), "cpu", "cuda", "cuda:1" (the second GPU) or "reference"
         (plain NumPy)
     dtype : "float32" or "float64", of weights and arithmetic
@@ -130,10 +136,12 @@ def train(X, y, *, hidden=(100,), activation="relu", dropout=0.0, loss="auto", i
     inside outside
     """
     # What people pass, checked once.
-    options = check_options(**{name: value for name, value in locals().items() if name not in DATA}, model=model)
-    log.info("device: %s (%s)", *devices.choose(device))
-    data = read_data(X, y, sample_weight, options.loss, options.net.dtype, model, options.window_rows)
-    return fit(data, np.arange(len(data.rows)), options, validation_data, model)
+    given = {name: value for name, value in locals().items() if name not in DATA}
+    with ranks_of(comm) as ranks:
+        options = ranks.options(ranks.checked(lambda: check_options(**given, model=model)), seed)
+        log.info("device: %s (%s)", *devices.choose(device))
+        data = ranks.read(X, y, sample_weight, options, model)
+        return fit(data, np.arange(ranks.total(len(data.rows))), options, validation_data, model, ranks)
 
 
 # What each option of `train` is where it is not given.
@@ -141,15 +149,19 @@ OPTION_DEFAULTS = {name: parameter.default for name, parameter in inspect.signat
                    if name not in DATA}
 
 
-def fit(data, train_rows, options, validation_data=None, model=None):
-    """Train on the rows `train_rows` (int64 indices) of checked `Dataset` data by checked `Options`; as `train`."""
+def fit(data, train_rows, options, validation_data=None, model=None, ranks=ALONE):
+    """Train on the rows `train_rows` (int64 indices) of checked `Dataset` data by checked `Options`; as `train`.
+
+    With `ranks`, many processes that each have rows of their own, train_rows are of all of them, numbered through.
+    """
     rows, task, net, optimizer = data.rows, data.task, options.net, options.optimizer
     epochs, schedule, callbacks = options.epochs, options.schedule, options.callbacks
     rng = np.random.default_rng(options.seed)
-    kernels, n_threads = devices.kernels(options.device), devices.threads(options.n_threads)
+    kernels, n_threads = devices.kernels(options.device), ranks.threads(devices.threads(options.n_threads))
 
     # The net, new or continued; the rows it learns from and those it is judged by.
-    train_rows, held_rows = _split(rows, train_rows, task, validation_data, options.validation_fraction, rng)
+    train_rows, held_rows = _split(rows, train_rows, task, validation_data, options.validation_fraction, rng, ranks)
+    own_rows = ranks.mine(train_rows)
     batch_size = min(options.batch_size, len(train_rows))
     steps = -(-len(train_rows) // batch_size)
     if model is None:
@@ -163,9 +175,11 @@ def fit(data, train_rows, options, validation_data=None, model=None):
     elif options.scaling == "robust" and model.scaling is None:
         raise ValueError("scaling='robust' contradicts the model to be trained further, which was trained without; "
                          "leave scaling or preset out")
-    validation = _validation_rows(validation_data, rows, held_rows, model, options.window_rows)
-    rows = with_class_weight(rows, options.class_weight, task, train_rows)
-    if rows.weights.size and not rows.weights[train_rows].any():
+    validation = ranks.checked(lambda: _validation_rows(validation_data, data.rows, held_rows, model,
+                                                        options.window_rows, ranks))
+    ranks.same("whether there is validation", validation is not None)
+    rows = with_class_weight(rows, options.class_weight, task, own_rows, ranks.total)
+    if rows.weights.size and not ranks.any(rows.weights[own_rows].any()):
         raise ValueError("sample_weight and class_weight leave every training row with weight 0")
     rows = with_label_smoothing(rows, task, options.smoothing_for(task))
     if model.scaling is not None:
@@ -188,11 +202,11 @@ def fit(data, train_rows, options, validation_data=None, model=None):
     state = kernels.prepare(
         scaling.scaled_parameters(model), model.sizes, model.activation_codes(model.trained_output),
         dropout=(*model.dropout, 0.0), loss=losses.NAMES.index(task.loss), rule=optimizer.rule, hyper=optimizer.hyper,
-        l2=options.l2, batch_size=batch_size, scale=model.scale, seed=dropout_seed, n_threads=n_threads,
+        l2=options.l2, batch_size=batch_size, scale=model.scale, seed=ranks.seed(dropout_seed), n_threads=n_threads,
         **devices.precision_options(options.precision),
         loss_parameter=scaling.scaled_loss_parameter(model))
     _take_up_optimizer(kernels, state, model, optimizer)
-    feed = streaming.feed(rows, train_rows, batch_size)
+    feed = ranks.feed(rows, train_rows, batch_size)
     model.seed, model.device, model.n_threads = options.seed, options.device, n_threads
 
     started, step_before = perf_counter(), state.step
@@ -205,18 +219,17 @@ def fit(data, train_rows, options, validation_data=None, model=None):
                 totals = feed.train_epoch(kernels, state, rng, rates)
                 numbers = _means(totals, len(train_rows), model)
                 _synchronise(kernels, state, model, numbers["loss"], optimizer)
+                ranks.same_bits(model.parameters)
                 if validation is not None:
-                    totals = streaming.evaluate(kernels, state, validation)
-                    numbers |= _means(totals, len(validation), model, "val_")
+                    numbers |= _means(*ranks.evaluate(kernels, state, validation), model, "val_")
                 numbers |= {"learning_rate": float(rates[-1]), "seconds": perf_counter() - epoch_started}
                 number = history.append(numbers)
                 show.epoch_ends(numbers)
                 if watch is not None and watch.see(number, numbers, model.parameters):
                     history.stopped = "early_stopping"
-                for callback in callbacks:
-                    answer = callback(model, {"epoch": number, **numbers})
-                    if answer is True or answer is np.True_:
-                        history.stopped = "callback"
+                answers = [callback(model, {"epoch": number, **numbers}) for callback in callbacks]
+                if ranks.any(any(answer is True or answer is np.True_ for answer in answers)):
+                    history.stopped = "callback"
                 if checkpoint is not None:
                     checkpoint.save(epoch + 1, model, _optimizer_state(kernels, state, model, optimizer), rng, watch,
                                     history.duration + perf_counter() - started)
@@ -224,6 +237,8 @@ def fit(data, train_rows, options, validation_data=None, model=None):
                     log.info("stopped after epoch %d by %s", number, history.stopped)
                     break
     except KeyboardInterrupt:
+        if ranks.size > 1:
+            raise
         history.interrupted = True
         _read_if_finite(kernels, state, model)
         taken = state.step - step_before
@@ -238,20 +253,20 @@ def fit(data, train_rows, options, validation_data=None, model=None):
     return model
 
 
-def _split(rows, train_rows, task, validation_data, fraction, rng):
+def _split(rows, train_rows, task, validation_data, fraction, rng, ranks):
     """(rows to train on, rows set aside) of `train_rows`, as indices."""
     if not fraction:
         return train_rows, None
     if validation_data is not None:
         raise ValueError("validation_data and validation_fraction exclude each other; pass one of them")
-    answers = rows.answers()[train_rows] if task.kind == "classes" else None
+    answers = ranks.gather(rows.answers())[train_rows] if task.kind == "classes" else None
     train, held = split(len(train_rows), fraction, answers, rng)
     return train_rows[train], train_rows[held]
 
 
-def _validation_rows(validation_data, rows, held_rows, model, window_rows):
+def _validation_rows(validation_data, rows, held_rows, model, window_rows, ranks):
     if held_rows is not None:
-        return rows.take(held_rows)
+        return rows.take(ranks.mine(held_rows))
     if validation_data is None:
         return None
     names = ("X of validation_data", "y of validation_data", "sample_weight of validation_data")

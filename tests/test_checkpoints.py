@@ -135,7 +135,7 @@ NAMED_AS = {"learning_rate": "optimizer", "class_weight": "sample_weight or clas
             "sample_weight": "sample_weight or class_weight", "scaling": "X", "preset": "optimizer",
             "label_smoothing": "y"}
 # These change no bits (callbacks may: they run as they are passed).
-FREE = {"n_threads", "verbose", "callbacks", "checkpoint"}
+FREE = {"n_threads", "verbose", "callbacks", "checkpoint", "comm"}
 # Compared as well, but a change of it asks for a GPU first.
 NEEDS_GPU = {"precision"}
 

@@ -1,0 +1,270 @@
+"""Many processes train one net (MPI): each has its share of the rows, all have the same weights.
+
+The rows of all ranks are numbered through, those of rank 0 first. Split, order and batches are drawn from one seed
+over these numbers, as one process with all rows would draw them; of each batch a rank computes the gradient of the
+rows it has, scaled by its share of the batch's Σ w; MPI sums these (Allreduce) and every rank takes the same
+optimizer step. So the result is that of one process, up to the rounding of sums in another order. With dropout the
+masks are each rank's own.
+
+`fit` asks `Alone` or `Ranks` whatever depends on there being others; alone every answer is what was asked about.
+"""
+import logging
+import os
+import sys
+import time
+import traceback
+import zlib
+from dataclasses import fields, replace
+
+import numpy as np
+
+from . import device as devices
+from . import streaming
+from .data import Dataset, read_data, read_features, read_rows
+from .labels import joint_task, summary
+
+log = logging.getLogger("fastmlp")
+PATIENCE = 5.0               # seconds for the other ranks to raise an error as well, before all are ended
+
+
+def ranks_of(comm):
+    """What `fit` asks: `Alone` without a communicator, or with one of a single rank."""
+    if comm is None:
+        return Alone()
+    if not all(hasattr(comm, name) for name in ("Allreduce", "Get_size", "allgather", "Ibarrier")):
+        raise TypeError(f"comm must be an MPI communicator such as mpi4py.MPI.COMM_WORLD, got {comm!r}")
+    return Alone() if comm.Get_size() == 1 else Ranks(comm)
+
+
+class Alone:
+    """One process has all rows."""
+
+    size = 1
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def options(self, options, seed):
+        return options
+
+    def checked(self, local):
+        """local(), of every rank; where one of them raises, all do."""
+        return local()
+
+    def read(self, X, y, sample_weight, options, model):
+        return read_data(X, y, sample_weight, options.loss, options.net.dtype, model, options.window_rows)
+
+    def same(self, what, value):
+        """ValueError on all ranks if `value` is not the same on all."""
+
+    def same_bits(self, array):
+        """An error if the bits of `array` are not those that the other ranks have."""
+
+    def total(self, array):
+        """The sum over ranks."""
+        return array
+
+    def any(self, flag):
+        return flag
+
+    def gather(self, array):
+        """The arrays of all ranks, one after the other."""
+        return array
+
+    def mine(self, rows):
+        """Those of the rows numbered through that this rank has, as indices into its own."""
+        return rows
+
+    def seed(self, seed):
+        """What the dropout of this rank is drawn from."""
+        return seed
+
+    def threads(self, n_threads):
+        return n_threads
+
+    def feed(self, rows, train_rows, batch_size):
+        return streaming.feed(rows, train_rows, batch_size)
+
+    def evaluate(self, kernels, state, rows):
+        """Totals of `kernels.evaluate` and how many rows they are of."""
+        return streaming.evaluate(kernels, state, rows), len(rows)
+
+
+class Ranks(Alone):
+    """One rank of several. Every method is called by all of them in the same order."""
+
+    def __init__(self, comm):
+        from mpi4py import MPI
+        self._mpi, self._comm = MPI, comm
+        self.rank, self.size = comm.Get_rank(), comm.Get_size()
+        self._failures = comm.Dup()
+        self._first, self._rows = 0, 0
+
+    # --------------------------------------------------------------------------- errors
+
+    def __exit__(self, kind, error, trace):
+        """An error that all ranks meet is raised by all. One that the others do not meet would leave them waiting for
+        ever: it ends them all."""
+        if error is None:
+            self._failures.Free()
+            return
+        everyone = self._failures.Ibarrier()
+        deadline = time.monotonic() + PATIENCE
+        while not everyone.Test():
+            if time.monotonic() > deadline:
+                print(f"fastmlp: rank {self.rank} of {self.size} failed, all ranks end:", file=sys.stderr)
+                traceback.print_exception(kind, error, trace)
+                sys.stderr.flush()
+                self._comm.Abort(1)
+            time.sleep(0.02)
+
+    def checked(self, local):
+        try:
+            result, error = local(), None
+        except Exception as raised:
+            result, error = None, raised
+        errors = self._comm.allgather(None if error is None else f"{type(error).__name__}: {error}")
+        if error is not None:
+            raise error
+        for rank, text in enumerate(errors):
+            if text is not None:
+                raise ValueError(f"rank {rank} of {self.size} raised {text}")
+        return result
+
+    def same(self, what, value):
+        values = self._comm.allgather(value)
+        for rank, other in enumerate(values):
+            if other != values[0]:
+                raise ValueError(f"{what} must be the same on all ranks, got {values[0]!r} on rank 0 and {other!r} on "
+                                 f"rank {rank}")
+
+    # --------------------------------------------------------------------------- before training
+
+    def options(self, options, seed):
+        """The options that all ranks have, with the seed of rank 0 if none was given; rank 0 alone shows progress."""
+        def refuse():
+            if options.checkpoint is not None:
+                raise ValueError("checkpoint cannot be combined with comm; save the model in a callback on rank 0")
+            if options.window_rows is not None:
+                raise ValueError("window_rows cannot be combined with comm; pass each rank rows that fit its memory")
+            if options.scaling != "none":
+                raise ValueError("scaling='robust' and preset='tabular' cannot be combined with comm; scale the "
+                                 "columns before")
+            if not hasattr(devices.kernels(options.device), "batch_gradient"):
+                raise ValueError(f"device={options.device!r} cannot be combined with comm; use device='cpu'")
+        self.checked(refuse)
+        self.same("seed", seed)
+        for field in fields(options):
+            if field.name not in ("seed", "verbose", "callbacks", "checkpoint", "n_threads", "net"):
+                self.same(field.name, _text(getattr(options, field.name)))
+        for field in fields(options.net):
+            self.same(field.name, _text(getattr(options.net, field.name)))
+        return replace(options, seed=self._comm.bcast(options.seed), verbose=options.verbose if self.rank == 0 else 0)
+
+    def read(self, X, y, sample_weight, options, model):
+        """The `Dataset` of this rank's rows, for the task and the scale that the rows of all ask for."""
+        dtype = options.net.dtype
+
+        def own():
+            return *read_features(X, "X", dtype, model), summary(y, options.loss)
+        x, names, answers = self.checked(own)
+        for what, value in (("the number of columns of X", x.shape[1]), ("the columns' names of X", names),
+                            ("whether X is uint8", x.dtype == np.uint8),
+                            ("whether sample_weight is given", sample_weight is not None),
+                            ("whether a model is given", model is not None)):
+            self.same(what, value)
+        summaries = self._comm.allgather(answers)
+        task = self.checked(lambda: joint_task(summaries, options.loss)) if model is None else model.task
+        if model is None:
+            scale = 1 / 255 if x.dtype == np.uint8 and self.any(bool(x.max() > 1)) else 1.0
+        else:
+            scale = model.scale
+            self.same("the weights of model", zlib.crc32(model.parameters))
+        rows = self.checked(lambda: read_rows(x, y, sample_weight, task, dtype))
+        counts = self._comm.allgather(len(rows))
+        self._first, self._rows = sum(counts[:self.rank]), len(rows)
+        log.info("rank %d of %d has %s of %s rows", self.rank, self.size, f"{len(rows):,}", f"{sum(counts):,}")
+        return Dataset(rows, task, names, scale)
+
+    def threads(self, n_threads):
+        """The cores that the ranks of this machine may use, shared equally among them, where no number was given."""
+        if n_threads is not None:
+            return n_threads
+        from .kernels.cpu.threads import available_cores
+        machine = self._comm.Split_type(self._mpi.COMM_TYPE_SHARED)
+        # A launcher may have given each rank cores of its own.
+        cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+        shared = machine.allgather(set(cores))
+        machine.Free()
+        return max(1, min(available_cores(), len(set.union(*shared)) // len(shared)))
+
+    def seed(self, seed):
+        return (seed + self.rank * 0x9E3779B97F4A7C15) % (1 << 63)
+
+    # --------------------------------------------------------------------------- over all rows
+
+    def total(self, array):
+        return self._comm.allreduce(array)
+
+    def any(self, flag):
+        return self._comm.allreduce(bool(flag), self._mpi.LOR)
+
+    def gather(self, array):
+        return np.concatenate(self._comm.allgather(array))
+
+    def mine(self, rows):
+        return rows[(rows >= self._first) & (rows < self._first + self._rows)] - self._first
+
+    def feed(self, rows, train_rows, batch_size):
+        return _Shards(self, rows, train_rows, batch_size)
+
+    def evaluate(self, kernels, state, rows):
+        totals = np.zeros(4)
+        if len(rows):
+            totals[:] = *kernels.evaluate(state, *rows), len(rows)
+        totals = self.sum(totals)
+        return tuple(totals[:3].tolist()), totals[3]
+
+    def sum(self, array):
+        """The sum over ranks of an array, in place."""
+        self._comm.Allreduce(self._mpi.IN_PLACE, array)
+        return array
+
+    def same_bits(self, array):
+        # That every rank gets the same sum is what MPI recommends to its implementations, not what it promises.
+        checksum = zlib.crc32(array)
+        if self.any(self._comm.bcast(checksum) != checksum):
+            raise RuntimeError("the ranks' weights are no longer the same bits: this MPI's Allreduce does not give "
+                               "every rank the same sum; choose another algorithm for it")
+
+
+class _Shards:
+    """An epoch over the rows of all ranks."""
+
+    def __init__(self, ranks, rows, train_rows, batch_size):
+        self._ranks, self._rows, self._train_rows, self._batch = ranks, rows, train_rows, batch_size
+
+    def train_epoch(self, kernels, state, rng, rates):
+        ranks, rows = self._ranks, self._rows
+        order = rng.permutation(self._train_rows)
+        counts = [len(ranks.mine(order[start:start + self._batch])) for start in range(0, len(order), self._batch)]
+        own = ranks.mine(order)
+        batches = np.split(own, np.cumsum(counts)[:-1])
+        sums = np.array([rows.weights[batch].sum(dtype=np.float64) if rows.weights.size else len(batch)
+                         for batch in batches], np.float64)
+        shares = np.divide(sums, ranks.sum(sums.copy()), out=np.zeros(len(sums)), where=sums > 0)
+        totals = np.zeros(3)
+        for batch, share, rate in zip(batches, shares, rates, strict=True):
+            totals += kernels.batch_gradient(state, *rows, batch, share)
+            ranks.sum(state.gradients)
+            kernels.apply_gradients(state, rate)
+        return tuple(ranks.sum(totals).tolist())
+
+
+def _text(value):
+    """An option as text that is the same for the same option; a callable by its name."""
+    named = callable(value) and not hasattr(value, "__dataclass_fields__")
+    return getattr(value, "__qualname__", type(value).__qualname__) if named else repr(value)
