@@ -14,7 +14,7 @@ from .layout import N_IN, N_OUT, WT, B, W, cache_aligned
 from .network import transpose_tile
 from .simd import ROWS, at, constant, lanes
 from .threads import WEIGHTS_TAKEN, barrier, take
-from .training import train_epoch
+from .training import tasks_of, train_epoch
 
 
 @outlined
@@ -64,6 +64,7 @@ def batch_gradient(state, x, labels, targets, weights, rows, share):
         nothing = np.empty(0, state.dtype)
         half.slots = Slots(state.gradients[:state.net.w.size], nothing, state.gradients[state.net.w.size:], nothing)
         half.recipe = state.recipe._replace(rule=update_rules.GRADIENT, l2=0.0, alpha=0.0)
+        half.update = state.recipe._replace(tasks=tasks_of(state.sizes[:-1], state.dtype))
         half.totals = Totals(*(np.zeros_like(array) for array in state.totals))
     state.gradients[:] = 0
     if len(rows) == 0:
@@ -76,5 +77,5 @@ def apply_gradients(state, learning_rate):
     """One optimizer step by state.gradients. Arguments: `kernels`."""
     weights = state.net.w.size
     state.team.run(apply_tasks, state.net, state.slots, state.gradients[:weights], state.gradients[weights:],
-                   state.recipe, float(learning_rate), state.step + 1)
+                   state.half.update, float(learning_rate), state.step + 1)
     state.steps_before_epoch += 1
