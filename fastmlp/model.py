@@ -292,13 +292,12 @@ class MLP:
         net of the same widths and activations. Used as a global or closure variable it works as well, but Numba
         warns that it cannot cache such a function.
 
-        Computed in the net's dtype, on the CPU; an input scale (uint8 images) is part of it. Against the same
-        weights in float64 the outputs differ as those of `predict_proba` do, by rounding.
+        Computed in the net's dtype, on the CPU; an input scale (uint8 images) and `scaling` are part of it. Against the
+        same weights in float64 the outputs differ as those of `predict_proba` do, by rounding.
 
         Raises
         ------
-        ValueError for a net with `scaling`, and for a layer of more than 32,768 float32 units (16,384 float64): a row's
-        layers live on the stack.
+        ValueError for a layer of more than 32,768 float32 units (16,384 float64): a row's layers live on the stack.
 
         Examples
         --------
@@ -314,11 +313,9 @@ class MLP:
         >>> positive(model.as_njit(), np.array([[0.0, 0], [0, 1], [1, 0], [1, 1]]))
         2
         """
-        if self.scaling is not None:
-            raise ValueError("as_njit: this net scales its input by itself (scaling='robust'), which the compiled row "
-                             "does not: set scaling = None in a copy, and pass it rows of model.scaling(X)")
         from .kernels.cpu.row import RowNet
-        return RowNet(self.parameters, self.sizes, self.activation_codes(), self.scale)
+        clipping = None if self.scaling is None else (self.scaling.center, self.scaling.factor, self.scaling.clip)
+        return RowNet(self.parameters, self.sizes, self.activation_codes(), self.scale, clipping)
 
     def export_numpy(self, path):
         """Write this net as one Python file with ``predict(X)`` and ``outputs(X)`` that needs NumPy and nothing else.

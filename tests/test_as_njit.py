@@ -11,9 +11,11 @@ import pytest
 from numba import njit, prange
 from numba.core.runtime import _nrt_python as _nrt
 from numba.core.runtime import rtsys
+from toy import outputs
 
 import fastmlp
 from fastmlp.kernels import activations as act
+from fastmlp.scaling import robust_scaling
 
 HIDDEN = act.NAMES[:act.SOFTMAX]
 
@@ -35,10 +37,6 @@ def in_double(model):
                                          scale=model.scale)
     double.device = "reference"
     return double
-
-
-def outputs(model, X):
-    return model._forward(X, model.output)
 
 
 @njit(nogil=True)
@@ -77,6 +75,22 @@ def test_uint8_rows_are_scaled(rng):
     out = np.empty((5, 10), np.float32)
     every_row(model.as_njit(), X, out)
     assert cases.error(out, outputs(in_double(model), X)) <= 3 * cases.rounding(np.float32, 784)
+
+
+@pytest.mark.parametrize("dtype", cases.DTYPES)
+def test_scales_its_input(dtype, rng):
+    X = np.exp(rng.standard_normal((40, 70))).astype(dtype)
+    X[0, :3] = 1e30, -1e30, 0                          # far away: clipped, without overflow
+    model = net_of((70, 20, 3), "tanh", dtype=dtype)
+    model.scaling = robust_scaling(X, np.arange(len(X)), model.dtype)
+    out = np.empty((40, 3), dtype)
+    every_row(model.as_njit(), X, out)
+    double = in_double(model)
+    double.scaling = robust_scaling(X.astype(float), np.arange(len(X)), double.dtype)
+    assert cases.error(out, outputs(double, X)) <= 3 * cases.rounding(dtype, 70)
+    X[1, 5] = np.nan
+    every_row(model.as_njit(), X, out)
+    assert np.isnan(out[1]).all()
 
 
 def test_double_state_strides_and_integers(rng):

@@ -7,6 +7,7 @@ from itertools import pairwise
 import cases
 import numpy as np
 import pytest
+from toy import outputs
 
 import fastmlp
 from fastmlp.kernels import activations as act
@@ -27,10 +28,6 @@ def net_of(sizes, activation="relu", output="softmax", dtype="float64", scale=1.
 
 def rows(rng, model, n=20):
     return rng.standard_normal((n, model.sizes[0])).astype(model.dtype)
-
-
-def outputs(model, X):
-    return model._forward(X, model.output)
 
 
 def assert_close(found, wanted, dtype):

@@ -2,6 +2,8 @@
 import numpy as np
 import pytest
 
+from fastmlp.kernels import reference
+
 DEVICES = pytest.mark.parametrize("device", ["reference", "cpu"])
 # What a test of options trains: seconds do not matter, so it need not be good.
 QUICK = {"hidden": 8, "epochs": 2, "batch_size": 32, "seed": 0, "device": "reference"}
@@ -21,3 +23,11 @@ def waves(n=200, targets=1, seed=0):
     X = rng.uniform(-1, 1, (n, 2)).astype(np.float32)
     y = np.stack([np.sin(2 * X[:, 0] + t) * X[:, 1] for t in range(targets)], axis=1).astype(np.float32)
     return X, (y[:, 0] if targets == 1 else y)
+
+
+def outputs(model, X):
+    """The last layer's outputs (n, outputs), by the reference."""
+    x = X if model.scaling is None else model.scaling(X)
+    out = np.empty((len(x), model.sizes[-1]), model.dtype)
+    reference.forward(model.parameters, model.sizes, model.activation_codes(), np.asarray(x), model.scale, None, out)
+    return out

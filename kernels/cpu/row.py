@@ -11,6 +11,7 @@ with zeros; within a group row after row. So weights are read in one stream, in 
 2 k n flops a layer; every weight is read once.
 """
 import functools
+import math
 from itertools import pairwise
 
 import numpy as np
@@ -28,9 +29,10 @@ from .gemm import panel_width
 from .jit import _OPTIONS, entry, inlined, outlined, source_stamp
 from .layout import cache_aligned, python_panel_width, round_up
 from .losses import softmax_row
-from .simd import I64, VECTOR_BYTES, Vector, broadcast, constant, fma, get, lanes, load, step, store, vector_ir
+from .simd import I64, VECTOR_BYTES, Vector, broadcast, constant, fma, get, lanes, load, put, step, store, vector_ir
 
 GROUP = 4                        # vectors summed side by side: an FMA takes 4 cycles, and two can start in each
+FARTHEST = 1e9                   # past this a clipped input is the clip to the last bit
 STACK_BYTES = 1 << 18            # hidden layers of a row live on the stack, which may be as small as 512 KiB
 
 
@@ -41,18 +43,20 @@ class RowNet:
     packed : the weights, in the layout of this module
     """
 
-    def __init__(self, parameters, sizes, activations, scale):
+    def __init__(self, parameters, sizes, activations, scale, clipping=None):
+        """clipping : (center (n_in,), factor (n_in,), clip): reads s / √(1 + (s / clip)²) of s = (x - center) factor."""
         self.sizes, self.activations = tuple(map(int, sizes)), tuple(map(int, activations))
-        self.dtype = parameters.dtype
-        if 2 * room(self.sizes, self.dtype) * self.dtype.itemsize > STACK_BYTES:
+        self.dtype, self.clips = parameters.dtype, clipping is not None
+        if 2 * room(self.sizes, self.dtype, self.clips) * self.dtype.itemsize > STACK_BYTES:
+            widest = max(self.sizes[0 if self.clips else 1:])
             raise ValueError(f"as_njit keeps a row's layers on the stack: layers of at most "
-                             f"{STACK_BYTES // 2 // self.dtype.itemsize:,} units, got {max(self.sizes[1:]):,}")
-        self.packed = pack(parameters, self.sizes, scale)
+                             f"{STACK_BYTES // 2 // self.dtype.itemsize:,} units, got {widest:,}")
+        self.packed = pack(parameters, self.sizes, scale, clipping)
         self.address = self.packed.ctypes.data
 
     @functools.cached_property
     def _numba_type_(self):
-        return RowNetType(self.dtype.name, self.sizes, self.activations, source_stamp()[:16])
+        return RowNetType(self.dtype.name, self.sizes, self.activations, self.clips, source_stamp()[:16])
 
     def __call__(self, row, out):
         """out[:] = the net's outputs for one row.
@@ -63,20 +67,26 @@ class RowNet:
         call(self, row, out)
 
     def __reduce__(self):
-        return _restore, (self.sizes, self.activations, self.packed)
+        return _restore, (self.sizes, self.activations, self.clips, self.packed)
 
     def __repr__(self):
         names = ", ".join(codes.NAMES[code] for code in self.activations)
         return f"RowNet({'-'.join(map(str, self.sizes))}, {names}, {self.dtype}): call it as net(row, out)"
 
 
-def room(sizes, dtype):
-    """Numbers that the widest layer's outputs take, in whole panels."""
-    return round_up(max(sizes[1:]), python_panel_width(dtype))
+def room(sizes, dtype, clips):
+    """Numbers that the widest layer's outputs take, in whole panels; clipped inputs are kept as a layer is."""
+    return round_up(max(sizes[0 if clips else 1:]), python_panel_width(dtype))
 
 
-def pack(parameters, sizes, scale):
-    """The weights in this module's layout; the input's scale goes into the first layer's W."""
+def packed_size(sizes, dtype):
+    """Numbers in the layers' layout."""
+    vector = VECTOR_BYTES // np.dtype(dtype).itemsize
+    return sum((n_in + 1) * round_up(n_out, vector) for n_in, n_out in pairwise(sizes))
+
+
+def pack(parameters, sizes, scale, clipping):
+    """The weights in this module's layout; the input's scale goes into the first layer's W, clipping to the end."""
     parts, start, vector = [], 0, VECTOR_BYTES // parameters.itemsize
     for n_in, n_out in pairwise(sizes):
         w = np.zeros((n_in, round_up(n_out, vector)), parameters.dtype)
@@ -91,14 +101,16 @@ def pack(parameters, sizes, scale):
         for columns, width in ((w[:, :grouped], GROUP * vector), (w[:, grouped:], vector)):
             parts.append(columns.reshape(n_in, -1, width).transpose(1, 0, 2).reshape(-1))
         parts.append(b)
+    if clipping is not None:
+        parts += [np.ravel(part).astype(parameters.dtype) for part in clipping]
     packed = cache_aligned(sum(part.size for part in parts), parameters.dtype)
     np.concatenate(parts, out=packed)
     return packed
 
 
-def _restore(sizes, activations, packed):
+def _restore(sizes, activations, clips, packed):
     net = object.__new__(RowNet)
-    net.sizes, net.activations, net.dtype, net.packed = sizes, activations, packed.dtype, packed
+    net.sizes, net.activations, net.clips, net.dtype, net.packed = sizes, activations, clips, packed.dtype, packed
     net.address = packed.ctypes.data
     return net
 
@@ -108,9 +120,9 @@ def _restore(sizes, activations, packed):
 class RowNetType(types.Type):
     """`stamp`: the kernels' sources; code that others compiled for an older layout must not meet new weights."""
 
-    def __init__(self, dtype, sizes, activations, stamp):
-        self.dtype_name, self.sizes, self.activations, self.stamp = dtype, sizes, activations, stamp
-        super().__init__(name=f"RowNet({dtype}, {sizes}, {activations}, {stamp})")
+    def __init__(self, dtype, sizes, activations, clips, stamp):
+        self.dtype_name, self.sizes, self.activations, self.clips, self.stamp = dtype, sizes, activations, clips, stamp
+        super().__init__(name=f"RowNet({dtype}, {sizes}, {activations}, {clips}, {stamp})")
 
     @property
     def dtype(self):
@@ -250,6 +262,20 @@ def _layer(element, used):
     return layer
 
 
+@outlined
+def _clipped(row, count, clipping, out):
+    """out = s / √(1 + (s / clip)²), s = (row - center) factor held within ±FARTHEST; NaN stays NaN."""
+    clip, one = get(clipping, 2 * count), constant(1.0, out)
+    for i in range(count):
+        s = (constant(row[i], out) - get(clipping, i)) * get(clipping, count + i)
+        if s > FARTHEST:
+            s = constant(FARTHEST, out)
+        elif s < -FARTHEST:
+            s = constant(-FARTHEST, out)
+        part = s / clip
+        put(out, i, s / math.sqrt(one + part * part))
+
+
 # ------------------------------------------------------------------------------- the whole net
 
 @overload_method(RowNetType, "__call__", jit_options=_OPTIONS)
@@ -262,7 +288,8 @@ def _call_row_net(net, row, out):
     sizes, activations = net.sizes, net.activations
     n_in, n_out, layers = sizes[0], sizes[-1], len(activations)
     softmax = activations[-1] == codes.SOFTMAX
-    stack_size = room(sizes, net.dtype_name)
+    clips, stack_size = net.clips, room(sizes, net.dtype_name, net.clips)
+    after_weights = packed_size(sizes, net.dtype_name)
     message = f"net(row, out): row must have {n_in} numbers and out {n_out}"
     used = tuple(sorted(set(activations)))
     first, inner = _layer(_from_array, used), _layer(_from_pointer, used)
@@ -272,7 +299,11 @@ def _call_row_net(net, row, out):
             raise ValueError(message)
         w = _weights(net)
         x, y = _stack(stack_size, w), _stack(stack_size, w)
-        w = first(row, n_in, w, sizes[1], activations[0], y)
+        if clips:
+            _clipped(row, n_in, step(w, after_weights), x)
+            w = inner(x, n_in, w, sizes[1], activations[0], y)
+        else:
+            w = first(row, n_in, w, sizes[1], activations[0], y)
         for l in range(1, layers):
             x, y = y, x
             w = inner(x, sizes[l], w, sizes[l + 1], activations[l], y)
