@@ -44,7 +44,7 @@ class RowNet:
     """
 
     def __init__(self, parameters, sizes, activations, scale, clipping=None):
-        """clipping : (center (n_in,), factor (n_in,), clip): reads s / √(1 + (s / clip)²) of s = (x - center) factor."""
+        """clipping : (center (n_in,), factor (n_in,), clip): reads s / √(1 + (s / clip)²), of (x - center) factor"""
         self.sizes, self.activations = tuple(map(int, sizes)), tuple(map(int, activations))
         self.dtype, self.clips = parameters.dtype, clipping is not None
         if 2 * room(self.sizes, self.dtype, self.clips) * self.dtype.itemsize > STACK_BYTES:
