@@ -104,6 +104,9 @@ class Kernel:
         across, down = grid if isinstance(grid, tuple) else (grid, 1)
 
         def launch(*arguments):
+            # Numba copies NumPy arrays there and back, in some order: of two that share memory one would be lost.
+            host = [a for a in arguments if isinstance(a, np.ndarray) and not isinstance(a, DeviceArray)]
+            assert not any(np.shares_memory(a, b) for i, a in enumerate(host) for b in host[:i])
             arguments = [Memory(a) if isinstance(a, np.ndarray) else a for a in arguments]
             for a in arguments:
                 assert not isinstance(a, Memory) or a.size > 0, "the driver cannot allocate an empty array"
@@ -250,20 +253,20 @@ class Machine:
         return 8, 0
 
     def upload(self, array):
-        return np.array(array)
+        return np.array(array).view(DeviceArray)
 
     def write(self, array, values):
         assert array.dtype == values.dtype
         array[:values.size] = values.reshape(-1)
 
     def download(self, array):
-        return array.copy()
+        return np.array(array)
 
     def empty(self, shape, dtype):
-        return np.full(shape, np.nan, dtype)
+        return np.full(shape, np.nan, dtype).view(DeviceArray)
 
     def zeros(self, shape, dtype):
-        return np.zeros(shape, dtype)
+        return np.zeros(shape, dtype).view(DeviceArray)
 
     def prepared(self, launches):
         return list(launches)

@@ -32,6 +32,13 @@ def flat(array):
     return array.reshape(-1) if 0 not in tuple(array.shape) else np.zeros(1, type_of(array))
 
 
+def given(array):
+    """An input as the kernels take it. Numba would copy a NumPy array back after the kernel, which must not happen to
+    one that is read-only, nor to one that an output shares its memory with."""
+    array = flat(array)
+    return cuda.to_device(array) if isinstance(array, np.ndarray) else array
+
+
 def dense_forward(x, w, b, activation, y):
     """y (m, n) = f(x W + b)."""
     (m, k), n, dtype = x.shape, w.shape[1], type_of(x)
@@ -40,8 +47,8 @@ def dense_forward(x, w, b, activation, y):
     tile = choose_tile(dtype, m, n)
     grid = blocks(n, tile.columns), blocks(m, tile.rows)
     dense_kernels(dtype, tile).forward[grid, tile.threads](
-        flat(x), 0, flat(w), 0, b, 0, one_batch(m), k, n, activation, flat(y), 0, np.zeros(1, dtype), 0, 0, dtype(1), 0,
-        0, 0)
+        given(x), 0, given(w), 0, given(b), 0, given(one_batch(m)), k, n, activation, flat(y), 0,
+        given(np.zeros(1, dtype)), 0, 0, dtype(1), 0, 0, 0)
 
 
 def dense_backward(x, w, y, dy, activation, dz, dx, dw, db):
@@ -51,16 +58,17 @@ def dense_backward(x, w, y, dy, activation, dz, dx, dw, db):
         if dx.size:
             dx[...] = 0
         return
-    control = one_batch(m)
+    control = given(one_batch(m))
     if m:
-        local_gradient(dtype)[blocks(m * n, ELEMENTWISE), ELEMENTWISE](flat(y), flat(dy), activation, m * n, flat(dz))
+        local_gradient(dtype)[blocks(m * n, ELEMENTWISE), ELEMENTWISE](given(y), given(dy), activation, m * n, flat(dz))
+    gradient = given(dz)
     tile = choose_tile(dtype, k + 1, n)
     grid = blocks(n, tile.columns), blocks(k + 1, tile.rows)
-    dense_kernels(dtype, tile).weight_gradient[grid, tile.threads](flat(x), flat(dz), control, k, n, flat(dw), db)
+    dense_kernels(dtype, tile).weight_gradient[grid, tile.threads](given(x), gradient, control, k, n, flat(dw), db)
     if 0 not in tuple(dx.shape):
         tile = choose_tile(dtype, m, k)
         grid = blocks(k, tile.columns), blocks(m, tile.rows)
-        dense_kernels(dtype, tile).input_gradient[grid, tile.threads](flat(dz), 0, flat(w), 0, control, k, n, 0,
+        dense_kernels(dtype, tile).input_gradient[grid, tile.threads](gradient, 0, given(w), 0, control, k, n, 0,
                                                                       flat(dx), 0)
 
 
@@ -93,11 +101,11 @@ def _loss(loss, z, labels, targets, weights, dz, parameter=0.0):
     control = cuda.to_device(one_batch(m, labelled, weighted))
     sums, order = cuda.to_device(np.zeros(4)), cuda.to_device(np.zeros(1, np.int64))
     values, right = cuda.device_array(m, dtype), cuda.device_array(m, np.int64)
-    weights = flat(weights)
+    weights = given(weights)
     steps.sum_weights[1, steps.THREADS](weights, order, control, sums)
     losses.kernels(dtype).row_loss[blocks(m, losses.WARPS), 32 * losses.WARPS](
-        loss, dtype(parameter), flat(z), 0, n, flat(labels), flat(targets), weights, order, control, sums, 0, flat(dz),
-        0, values, right)
+        loss, dtype(parameter), given(z), 0, n, given(labels), given(targets), weights, order, control, sums, 0,
+        flat(dz), 0, values, right)
     steps.add_totals[1, steps.THREADS](weights, order, values, right, 0.0, control, sums)
     total, _, weight, _ = sums.copy_to_host()
     return float(total / weight) if weight > 0 else 0.0
@@ -130,7 +138,8 @@ def update(rule, hyper, learning_rate, step, w, g, s1, s2):
     if count == 0:
         return
     constants = map(dtype, STEP_CONSTANTS(rule, [float(h) for h in hyper], float(learning_rate), step))
-    update_kernel(dtype)[blocks(count, ELEMENTWISE), ELEMENTWISE](rule, count, *constants, w, g, flat(s1), flat(s2))
+    update_kernel(dtype)[blocks(count, ELEMENTWISE), ELEMENTWISE](rule, count, *constants, w, given(g), flat(s1),
+                                                                  flat(s2))
 
 
 # The host's own: plain Python.
@@ -143,7 +152,7 @@ def dropout(x, rate, seed, step, layer, y):
     if m * n:
         dtype = type_of(x)
         philox.drop[blocks(m * n, philox.THREADS), philox.THREADS](
-            flat(x), m, n, dtype(1 / (1 - rate)), keep_threshold(rate), seed, step, layer, flat(y))
+            given(x), m, n, dtype(1 / (1 - rate)), keep_threshold(rate), seed, step, layer, flat(y))
 
 
 def philox_words(c0, c1, c2, c3, k0, k1):
@@ -160,4 +169,4 @@ def gather(x, rows, scale, out):
         control, dtype = one_batch(m), type_of(out)
         control[LISTED] = 1
         steps.kernels(dtype).gather[blocks(m * k, steps.THREADS), steps.THREADS](
-            flat(x), rows, control, k, dtype(scale), flat(out), 0)
+            given(x), given(rows), given(control), k, dtype(scale), flat(out), 0)

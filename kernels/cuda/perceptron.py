@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from .losses import WARPS, warp_sum
+from .ops import given
 from .shims import cuda
 from .steps import THREADS
 
@@ -90,7 +91,7 @@ def perceptron_online(x, y, theta, bias):
     if m == 0:
         return 0
     updates = np.zeros(1, np.int64)
-    kernels(np.dtype(x.dtype).type).online[1, THREADS](x.reshape(-1), y, m, k, theta, bias, updates)
+    kernels(np.dtype(x.dtype).type).online[1, THREADS](given(x), given(y), m, k, theta, bias, updates)
     return int(updates[0])
 
 
@@ -100,9 +101,9 @@ def perceptron_batch(x, y, theta, bias, delta):
     if m == 0:
         return 0
     found = kernels(np.dtype(x.dtype).type)
-    x, mistakes = x.reshape(-1), np.zeros(1, np.int64)
+    x, mistakes = given(x), np.zeros(1, np.int64)
     signs, columns = cuda.device_array(m, x.dtype), -(-(k + 1) // THREADS)
-    found.mark[-(-m // WARPS), 32 * WARPS](x, y, m, k, theta, bias, signs)
+    found.mark[-(-m // WARPS), 32 * WARPS](x, given(y), m, k, theta, bias, signs)
     found.pull[columns, THREADS](x, signs, m, k, delta, mistakes)
     found.move[columns, THREADS](delta, m, k, theta, bias)
     return int(mistakes[0])
