@@ -29,7 +29,7 @@ class Ours:
     def search(self, grid):
         import fastmlp
         return fastmlp.cross_validate(self.X, self.y, K, grid, epochs=EPOCHS, batch_size=BATCH_SIZE, seed=0,
-                                      n_threads=self.threads)
+                                      n_threads=self.threads, device="cpu")
 
     def round(self):
         start = perf_counter()
@@ -95,7 +95,7 @@ def compare_preset(name, training):
     standard = (X - X.mean(axis=0)) / np.where(deviation > 0, deviation, 1), (y - y.mean()) / y.std() if numbers else y
 
     def score(X, y, seed, preset):
-        result = fastmlp.cross_validate(X, y, K, seed=seed, preset=preset, **TRAININGS[training])
+        result = fastmlp.cross_validate(X, y, K, seed=seed, preset=preset, device="cpu", **TRAININGS[training])
         return 1 - result.mean["loss"][0] / y.var() if numbers else result.mean["accuracy"][0]
 
     plain, standardised, preset = np.array([[score(X, y, seed, None), score(*standard, seed, None),

@@ -38,11 +38,12 @@ def cross_validate(X, y, k=5, grid=None, *, scoring="auto", refit=False, sample_
         `fastmlp.train(X, y, seed=seed, **options, **result.best)` would: `result.model`
     seed : whole number that fixes the folds and every training; the trainings of one fold start from the same seed in
         all configurations. None draws one, kept as `result.seed`.
-    n_threads : how many nets train at once; None for all cores. The number does not change the results.
+    n_threads : how many nets train at once; None for all cores. The number does not change the results. On a GPU it is
+        one net at a time: device="cpu" may well be faster for many small nets.
     verbose : 0 silent, 1 or 2 a progress bar over the nets
-    options : other options of `train`, the same for all configurations, callbacks included (called by several threads);
-        no checkpoint. `validation_fraction`, for early stopping,
-        sets aside rows of the k - 1 folds trained on: the fold left out judges and takes no part.
+    options : other options of `train`, the same for all configurations; callbacks are called by several threads.
+        `validation_fraction`, for early stopping, sets aside rows of the k - 1 folds trained on: the fold left out
+        judges and takes no part.
 
     Returns
     -------
