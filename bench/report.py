@@ -195,14 +195,16 @@ def gain_text(values):
 
 def estimators_section(rows):
     """Ours beside scikit-learn's classes of the same name."""
-    lines = [[row["case"], with_spread(row["theirs"], time_text), with_spread(row["seconds"], time_text),
-              ratio_text(row["ratio"]), f"{row['bar']:g}×", f"{100 * row['loss_deviation']:.2g} %"]
+    lines = [[row["case"], row["threads"], with_spread(row["theirs"], time_text),
+              with_spread(row["seconds"], time_text), ratio_text(row["ratio"]), f"{row['bar']:g}×",
+              f"{100 * row['loss_deviation']:.2g} %"]
              for row in pick(rows, bench="estimators")]
     if not lines:
         return []
-    head = "fit", "scikit-learn (p20, p80)", "fastmlp (p20, p80)", "times as fast", "aimed at", "loss differs by"
+    head = ("fit", "threads", "scikit-learn (p20, p80)", "fastmlp (p20, p80)", "times as fast", "aimed at",
+            "loss differs by")
     return ["## Estimators\n", "`MLPClassifier`, `MLPRegressor` and `Perceptron` beside scikit-learn's own: the same "
-            "arguments, iterations and data, all threads for both.\n", table(head, lines)]
+            "arguments, iterations, data and threads.\n", table(head, lines)]
 
 
 def repeat_section(runs):
