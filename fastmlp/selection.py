@@ -8,6 +8,7 @@ import numpy as np
 
 from . import checks
 from . import device as devices
+from .backends import check_backend, run_on
 from .data import folds, read_data, with_class_weight
 from .early_stopping import watch_of
 from .options import check_options, draw_seed
@@ -20,7 +21,7 @@ SCORES = ("accuracy", "loss", "train_accuracy", "train_loss", "epochs", "seconds
 
 
 def cross_validate(X, y, k=5, grid=None, *, scoring="auto", refit=False, sample_weight=None, seed=None, n_threads=None,
-                   verbose=0, **options):
+                   backend=None, verbose=0, **options):
     """Train every configuration of a grid on k - 1 of k folds, judge it by the fold left out, k times over.
 
     Every fold of every configuration is a training of its own, on one thread; all cores are busy. X and y are read
@@ -40,6 +41,10 @@ def cross_validate(X, y, k=5, grid=None, *, scoring="auto", refit=False, sample_
         all configurations. None draws one, kept as `result.seed`.
     n_threads : how many nets train at once; None for all cores. The number does not change the results. On a GPU it is
         one net at a time: device="cpu" may well be faster for many small nets.
+    backend : None for threads of this process; the name of a joblib backend ("loky": processes), or a
+        `distributed.Client` for the workers of a Dask cluster, which decides how many nets train at once and trains
+        anew what a lost worker had in hand. The data go to each worker once; callbacks must be picklable. The results
+        are the same bits, on machines of one instruction set.
     verbose : 0 silent, 1 or 2 a progress bar over the nets
     options : other options of `train`, the same for all configurations; callbacks are called by several threads.
         `validation_fraction`, for early stopping, sets aside rows of the k - 1 folds trained on: the fold left out
@@ -68,7 +73,7 @@ def cross_validate(X, y, k=5, grid=None, *, scoring="auto", refit=False, sample_
     array([0.6, 1. ])
     """
     k, seed = checks.integer("k", k, 2), draw_seed() if seed is None else checks.integer("seed", seed, 0)
-    scoring = checks.choice("scoring", scoring, ("auto", "accuracy", "loss"))
+    scoring, backend = checks.choice("scoring", scoring, ("auto", "accuracy", "loss")), check_backend(backend)
     configurations = _configurations(grid, options)
     checked = [check_options(**{**OPTION_DEFAULTS, **options, **each, "seed": seed}) for each in configurations]
     sets = {}
@@ -98,7 +103,9 @@ def cross_validate(X, y, k=5, grid=None, *, scoring="auto", refit=False, sample_
         compile_kernels(devices.kernels(each.device), each.net.dtype, verbose)
 
     started = perf_counter()
-    scores, interrupted = run_tasks(fit_and_score, tasks, workers, verbose, f"{k}-fold cross-validation")
+    description = f"{k}-fold cross-validation"
+    scores, interrupted = (run_tasks(fit_and_score, tasks, workers, verbose, description) if backend is None else
+                           run_on(backend, fit_and_score, tasks, workers, verbose, description))
     columns = {name: np.array([math.nan if score is None else score[name] for score in scores]).reshape(-1, k)
                for name in SCORES if scoring == "accuracy" or not name.endswith("accuracy")}
     result = CrossValidation(configurations, columns, scoring, fold_of_row, seed, interrupted)
