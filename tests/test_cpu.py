@@ -119,9 +119,10 @@ def test_lower_instruction_sets(level):
     seen = subprocess.run([sys.executable, "-c", "from fastmlp.kernels.cpu import simd; print(simd.LEVEL)"],
                           env=environment, capture_output=True, text=True, check=True)
     assert seen.stdout.strip() == level
-    chosen = "test_same_as_reference and cpu and float32 or test_op and cpu and dense_forward and float32 and relu"
+    chosen = ("test_same_as_reference and cpu and float32 or test_op and cpu and dense_forward and float32 and relu"
+              " or test_is_close_to_double and 784")
     child = subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", chosen,
-                            "test_kernel_training.py", "test_ops.py"],
+                            "test_kernel_training.py", "test_ops.py", "test_as_njit.py"],
                            cwd=TESTS, env=environment, capture_output=True, text=True, timeout=600)
     assert child.returncode == 0, child.stdout[-3000:]
     assert " passed" in child.stdout
