@@ -1,5 +1,7 @@
 """`MLP.as_njit`: a net inside other people's compiled code, and in their caches."""
+import ctypes
 import os
+import pickle
 import subprocess
 import sys
 from itertools import pairwise
@@ -125,6 +127,21 @@ def test_holds_the_weights_of_its_moment():
     np.testing.assert_array_equal(after, before)
     model.as_njit()(row, after)
     np.testing.assert_array_equal(after, [0.5, 0.5])
+
+
+def test_from_c_and_pickled():
+    model, row = net_of((3, 5, 2)), np.ones(3)
+    net = pickle.loads(pickle.dumps(model.as_njit()))
+    doubles = numba.types.CPointer(numba.types.float64)
+
+    @numba.cfunc(numba.types.void(doubles, doubles))
+    def controller(row, out):
+        net(numba.carray(row, 3), numba.carray(out, 2))
+
+    c_doubles, out = ctypes.POINTER(ctypes.c_double), np.empty(2)
+    from_c = ctypes.CFUNCTYPE(None, c_doubles, c_doubles)(controller.address)
+    from_c(row.ctypes.data_as(c_doubles), out.ctypes.data_as(c_doubles))
+    np.testing.assert_allclose(out, outputs(model, row[None])[0], rtol=1e-5)
 
 
 def enclosing(net):
