@@ -63,7 +63,7 @@ def to_float(array, name, dtype, first_row=0):
     first_row : the number of its first row, where it is a piece of what people passed
     """
     with np.errstate(over="ignore", invalid="ignore"):
-        x = np.ascontiguousarray(array, dtype=dtype)
+        x = np.require(array, dtype, "CA")
     where = first_non_finite(x)
     if where is not None:
         found = array[where]

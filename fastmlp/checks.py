@@ -51,7 +51,8 @@ def choice(name, value, allowed):
 
 def per_layer(name, value, layers, check):
     """A tuple of one checked value per hidden layer, from one value for all or a sequence of `layers` values."""
-    if isinstance(value, str) or not hasattr(value, "__len__"):
+    one = isinstance(value, str) or not hasattr(value, "__len__") or (isinstance(value, np.ndarray) and value.ndim == 0)
+    if one:
         return (check(name, value),) * layers
     values = tuple(value)
     if len(values) != layers:
@@ -73,9 +74,9 @@ def dtype(value):
     """`value` as numpy.dtype float32 or float64."""
     try:
         kind = np.dtype(value)
-    except TypeError:
+    except (TypeError, ValueError):
         kind = None
-    if value is None or kind not in (np.dtype(np.float32), np.dtype(np.float64)):
+    if kind is None or value is None or kind not in (np.dtype(np.float32), np.dtype(np.float64)):
         raise ValueError(f"dtype must be 'float32' or 'float64', got {value!r}")
     return kind
 

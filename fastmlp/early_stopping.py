@@ -51,9 +51,9 @@ class Watch:
         number = numbers[self.rule.monitor]
         number = -number if self.rule.monitor.endswith("accuracy") else number
         if self.best is None or number < self.best - self.rule.min_delta:
-            self.best, self.best_epoch, self.waited = (np.inf if np.isnan(number) else number), epoch, 0
-            if self.rule.restore_best:
-                self.parameters = parameters.copy()
+            best = np.inf if np.isnan(number) else number
+            kept = parameters.copy() if self.rule.restore_best else None
+            self.best, self.best_epoch, self.waited, self.parameters = best, epoch, 0, kept  # Ctrl-C: all or none
         else:
             self.waited += 1
         return self.waited >= self.rule.patience

@@ -43,6 +43,11 @@ class History:
         self.epochs.append(len(self.epochs) + 1)
         return self.epochs[-1]
 
+    def settle(self):
+        """Forget an epoch that Ctrl-C kept from being added whole."""
+        for column in self._columns.values():
+            del column[len(self.epochs):]
+
     def keys(self):
         return self._columns.keys()
 

@@ -150,6 +150,7 @@ def train_perceptron(X, y, *, mode="online", max_epochs=1000, shuffle=False, see
             history["mistakes"].append(int(mistakes))
             history["updates"].append(int(updates))
     except KeyboardInterrupt:
+        del history["mistakes"][len(history["updates"]):]
         log.warning("interrupted after %d passes; the unit stands as they left it", len(history["mistakes"]))
 
     with np.errstate(over="ignore", invalid="ignore"):

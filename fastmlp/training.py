@@ -240,6 +240,7 @@ def fit(data, train_rows, options, validation_data=None, model=None, ranks=ALONE
         if ranks.size > 1:
             raise
         history.interrupted = True
+        history.settle()
         _read_if_finite(kernels, state, model)
         taken = state.step - step_before
         log.warning("interrupted after %d of %d epochs and %d of %d steps", done + taken // steps, epochs,

@@ -140,6 +140,7 @@ def test_integers_that_look_like_numbers_to_predict_warn():
     ({"sample_weight": with_value(np.ones(60), -1, 3)}, "sample_weight must not be negative, got -1 in row 3"),
     ({"device": "gpu"}, "device must be 'auto', 'cpu'"), ({"device": "refrence"}, "did you mean 'reference'"),
     ({"dtype": "float16"}, "dtype must be 'float32' or 'float64', got 'float16'"), ({"dtype": None}, "dtype must be"),
+    ({"dtype": (None,)}, "dtype must be"), ({"dtype": "banana"}, "dtype must be"),
     ({"n_threads": 0}, "n_threads must be at least 1, got 0"), ({"seed": -1}, "seed must be at least 0, got -1"),
     ({"verbose": 3}, "verbose must be 0"),
 ])
@@ -153,6 +154,7 @@ def test_options_refused(options, message):
     ({"hidden": True}, "hidden must be"),
     ({"epochs": 1.5}, "epochs must be a whole number"), ({"epochs": "5"}, "epochs must be a whole number"),
     ({"batch_size": None}, "batch_size must be a whole number"), ({"activation": None}, "activation must be one of"),
+    ({"activation": np.array(3.7)}, "activation must be one of"),
     ({"learning_rate": "fast"}, "learning_rate must be a finite number above 0, got 'fast'"),
     ({"optimizer": fastmlp.Adam}, r"got the class; write fastmlp.Adam\(\)"), ({"optimizer": None}, "optimizer must be"),
     ({"validation_data": X}, r"validation_data must be \(X, y\)"),
@@ -280,6 +282,17 @@ def test_odd_inputs_give_the_same_bits(odd, kind, device, tmp_path):
     np.testing.assert_array_equal(model.predict_proba(inputs), expected.predict_proba(plain))
     for before, after in zip(kept, (inputs, odd_y, odd_weights), strict=True):
         np.testing.assert_array_equal(before, np.array(after))
+
+
+@DEVICES
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("odd", ["unaligned", "read-only", "big-endian", "every second row"])
+def test_odd_numbers_to_predict_are_evaluated(odd, dtype, device):
+    """The losses' kernels read y itself where it has the dtype and the layout already."""
+    settings = QUICK | {"device": device, "dtype": dtype}
+    y = NUMBERS.astype(dtype)
+    model = fastmlp.train(X, y, **settings)
+    assert model.evaluate(X, ODD[odd](y)) == model.evaluate(X, y)
 
 
 @DEVICES

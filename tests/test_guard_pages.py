@@ -6,6 +6,7 @@ element too far kills the process, so the work is done in a child. On the other 
 """
 import ctypes
 import mmap
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,11 @@ from pathlib import Path
 import cases
 import numpy as np
 import pytest
+from test_cpu import LOWER_LEVELS
+from test_kernel_training import outcome
+
+from fastmlp.kernels import cpu
+from fastmlp.kernels.cpu import simd, training
 
 PAGE = mmap.PAGESIZE
 
@@ -83,7 +89,6 @@ def run_training(package, run, dtype, at_end):
 
 
 def main():
-    from fastmlp.kernels import cpu
     for at_end in (True, False):
         for case in cases.CASES:
             print(case, f"at_end={at_end}", flush=True)
@@ -96,10 +101,45 @@ def main():
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs mprotect")
-def test_kernels_stay_inside_their_operands():
-    child = subprocess.run([sys.executable, __file__], cwd=Path(__file__).parent, capture_output=True, text=True)
+@pytest.mark.parametrize("level", ["own", *LOWER_LEVELS])
+def test_kernels_stay_inside_their_operands(level, long):
+    environment = dict(os.environ)
+    if level != "own":
+        if simd.LEVEL not in ("avx512", "avx2") or level == simd.LEVEL:
+            pytest.skip(f"this machine's level is {simd.LEVEL}, not above {level}")
+        if not long:
+            pytest.skip("levels below the machine's own are attacked with --long")
+        environment["NUMBA_CPU_NAME"], environment["NUMBA_CPU_FEATURES"] = LOWER_LEVELS[level]
+    child = subprocess.run([sys.executable, __file__], cwd=Path(__file__).parent, capture_output=True, text=True,
+                           env=environment)
     last = child.stdout.splitlines()[-1:]
     assert (child.returncode, last) == (0, ["done"]), f"last case {last}:\n{child.stderr[-3000:]}"
+    print(f"{level}: {len(child.stdout.splitlines()) - 1} cases")
+
+
+def filled(make, byte):
+    """`make` whose scratch is full of `byte` instead of zeros. `places` says where things lie: it is no scratch."""
+    def make_filled(*arguments):
+        work = make(*arguments)
+        for name, array in work._asdict().items():
+            if isinstance(array, np.ndarray) and name != "places":
+                array.view(np.uint8).fill(byte)
+                filled.count += array.size
+        return work
+    return make_filled
+
+
+@pytest.mark.parametrize("dtype", cases.DTYPES)
+@pytest.mark.parametrize("run", cases.RUNS.values(), ids=str)
+def test_what_lay_in_scratch_does_not_matter(run, dtype, monkeypatch):
+    results, filled.count = [], 0
+    originals = {name: getattr(training, name) for name in ("make_work", "NarrowWork")}
+    for byte in (0x00, 0xff):
+        for name, make in originals.items():
+            monkeypatch.setattr(training, name, filled(make, byte))
+        results.append(outcome(cpu, run, dtype))
+    assert filled.count > 0
+    assert results[0] == results[1]
 
 
 if __name__ == "__main__":

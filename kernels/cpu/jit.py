@@ -172,6 +172,7 @@ def operation(function=None, *, doubles=()):
 
 
 _NUMBERS = (int, float, numpy.number)
+_NOT_FLOATS = {"labels": "int64", "rows": "int64", "active": "bool"}
 
 
 def _check_arrays(operation, names, arguments, doubles):
@@ -186,13 +187,13 @@ def _check_arrays(operation, names, arguments, doubles):
             if name in doubles:
                 if kind != "d":
                     raise TypeError(f"{operation}: {name} must be float64, got {value.dtype}")
-            elif kind in "fd":
+            elif kind in "fd" and name not in _NOT_FLOATS:
                 common = common or (name, kind)
                 if kind != common[1]:
                     raise TypeError(f"{operation}: all float arrays must have one dtype, got "
                                     f"{common[0]} {numpy.dtype(common[1])}, {name} {value.dtype}")
-            elif value.dtype not in (numpy.int64, numpy.uint8, numpy.bool_):
-                raise TypeError(f"{operation}: {name} must be float32 or float64, or int64 for labels and rows; "
+            elif value.dtype != _NOT_FLOATS.get(name) and (operation, name, kind) != ("gather", "x", "B"):
+                raise TypeError(f"{operation}: {name} must be {_NOT_FLOATS.get(name, 'float32 or float64')}, "
                                 f"got {value.dtype}: pass {name}.astype(...)")
         elif value is not None and not isinstance(value, _NUMBERS):
             raise TypeError(f"{operation}: {name} must be a NumPy array, got {type(value).__name__}")

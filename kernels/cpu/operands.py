@@ -106,6 +106,12 @@ def same_start(typingctx, one, other):
 
 # ------------------------------------------------------------------------------- the calls of `training`
 
+def as_tuple(name, value):
+    if not isinstance(value, list | tuple | np.ndarray):
+        raise TypeError(f"{name} must be a sequence, got {value!r}")
+    return tuple(value)
+
+
 def check_net(parameters, sizes, activations, n_threads):
     """The net is one: ValueError or TypeError where parameters, sizes and activations do not fit together."""
     if len(sizes) < 2 or min(sizes) < 1:

@@ -26,7 +26,7 @@ from .layout import (
 )
 from .narrow import NarrowWork, train_narrow_steps
 from .network import LIST_SLACK, Data, Net, Work
-from .operands import check_answers, check_flat, check_indices, check_net, check_recipe, check_rows
+from .operands import as_tuple, check_answers, check_flat, check_indices, check_net, check_recipe, check_rows
 from .simd import ROWS
 from .threads import SERIAL_FLOPS, Pace, Team, choose_threads
 
@@ -125,7 +125,8 @@ def make_inference(sizes, activations, dtype, threads, sparse):
 def prepare(parameters, sizes, activations, *, dropout, loss, rule, hyper, l2, batch_size, scale, seed, n_threads,
             alpha=0.0, loss_parameter=0.0):
     """A `State` with its own copy of the weights. Arguments: `kernels`."""
-    sizes, activations, dropout = tuple(int(s) for s in sizes), tuple(activations), tuple(dropout)
+    sizes = tuple(int(s) for s in as_tuple("sizes", sizes))
+    activations, dropout = as_tuple("activations", activations), as_tuple("dropout", dropout)
     check_net(parameters, sizes, activations, n_threads)
     check_recipe(sizes, dropout, loss, rule, update_rules.SLOTS, hyper, batch_size)
     recipe = Recipe(int(batch_size), int(loss), float(loss_parameter), int(rule), np.asarray(hyper, np.float64),
@@ -231,7 +232,7 @@ def evaluate(state, x, labels, targets, weights):
 
 def forward(parameters, sizes, activations, x, scale, n_threads, out):
     """out (m, outputs) = the net's output for every row of x. Arguments: `kernels`."""
-    sizes, activations = tuple(int(s) for s in sizes), tuple(activations)
+    sizes, activations = tuple(int(s) for s in as_tuple("sizes", sizes)), as_tuple("activations", activations)
     check_net(parameters, sizes, activations, n_threads)
     dtype = parameters.dtype
     check_rows(x, sizes[0], dtype)

@@ -43,7 +43,7 @@ def kept(shape, rate, seed, step, layer):
     mask = np.empty((quads, 4, n), dtype=bool)
     for i, word in enumerate(words):
         np.greater_equal(word, threshold, out=mask[:, i])
-    return mask.reshape(-1, n)[:m]
+    return mask.reshape(4 * quads, n)[:m]
 
 
 def drop(x, mask, rate, y):
