@@ -204,7 +204,9 @@ def test_validation_data():
     model.set_params(early_stopping=True).fit(X[:200], y[:200], validation_data=(X[200:], y[200:]))
     assert model.t_ == model.n_iter_ * 200  # nothing of X was set aside
     assert model.best_validation_score_ == pytest.approx(model.score(X[200:], y[200:]))
-    assert not hasattr(clone(model).set_params(early_stopping=False).fit(X, y), "val_loss_curve_")
+    model = clone(model).set_params(early_stopping=False)
+    assert not hasattr(model.fit(X, y), "val_loss_curve_")
+    assert not hasattr(model.set_params(solver="lbfgs").fit(X, y, validation_data=(X, y)), "val_loss_curve_")
     X, y = waves()
     model = fastmlp.MLPRegressor(random_state=0, max_iter=3).fit(X, y, validation_data=(X, y, np.ones(len(y))))
     assert model.val_loss_curve_[-1] == pytest.approx(0.5 * np.mean((model.predict(X) - y) ** 2), rel=1e-5)
