@@ -48,6 +48,10 @@ class Entry:
     def __str__(self):
         return f"{self.name}-{np.dtype(self.dtype)}"
 
+    @property
+    def threads(self):
+        return self.kernel.targetoptions.get("launch_bounds") or dense.ELEMENTWISE
+
     def architectures(self):
         return [cc for cc in ARCHITECTURES if cc >= (8, 0) or not self.tensor_core]
 

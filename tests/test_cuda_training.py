@@ -12,7 +12,7 @@ pytest.importorskip("greenlet", reason="the simulator needs greenlet: pip instal
 from simulator import Machine, part
 from test_cuda import PLACES, package_at
 
-TINY_TILE = (8, 8, 4, 2)         # 8 threads: a simulated thread costs as much as ten thousand real ones
+TINY_TILE = (8, 8, 4, 2, 16)       # 8 threads: a simulated thread costs as much as ten thousand real ones
 
 
 def tiny_tiles(dtype, rows, columns):

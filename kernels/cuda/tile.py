@@ -7,6 +7,8 @@ float64 on the ordinary cores.
         shared[i * tile.columns + j] = C(i, j), for every thread to read
 The order of the sums is that of p: the same bits in every run.
 
+While one part of the depth is multiplied from shared memory, the next is on its way into registers.
+
 Two sizes: 32 × 32, of which a batch of 256 rows has enough for the processors of a large GPU, and 64 × 64, which reads
 shared memory less often. Not measured yet: no GPU was at hand.
 """
@@ -21,9 +23,11 @@ from .shims import cuda, device
 # An index that is not negative: Numba does not compile the question whether it counts from the end.
 place = np.uint64
 
-DEPTH = 16                       # of A and B in shared memory
 ALIGNMENT = 16                   # bytes: a thread reads four neighbours at once
-SIZES = {"small": (32, 32, 4, 2), "large": (64, 64, 4, 4)}
+# Rows, columns, and of these a thread's; how deep A and B lie in shared memory. Twice the depth halves the waiting
+# between parts, but what is on its way takes registers: the large tile and float64 have none to spare.
+SIZES = {"small": (32, 32, 4, 2, 32), "large": (64, 64, 4, 4, 16)}
+DOUBLE_DEPTH = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,51 +44,71 @@ class Tile:
 
 @functools.cache
 def define(dtype, size):
-    rows_, columns_, per_row, per_column = SIZES[size] if isinstance(size, str) else size
+    rows_, columns_, per_row, per_column, part = SIZES[size] if isinstance(size, str) else size
+    part = part if dtype is np.float32 else min(part, DOUBLE_DEPTH)      # of the depth, at a time
     across = columns_ // per_column                      # threads along a row
     threads = rows_ // per_row * across
     stride_a, stride_b = rows_ + 4, columns_ + 4         # whole vectors of four, and other banks for other rows
-    shared_b = DEPTH * stride_a                          # where B begins in shared memory
+    shared_b = part * stride_a                          # where B begins in shared memory
     zero, one = dtype(0), dtype(1)
 
+    # A block's share of A is loads_a numbers a thread, of B loads_b.
+    loads_a, loads_b = rows_ * part // threads, columns_ * part // threads
+
     @device
-    def load_a(a, a_at, a_row, a_step, ones, rows, p, depth, shared):
-        """DEPTH columns of A from p on; threads run along whichever index is contiguous in memory."""
-        for e in range(cuda.threadIdx.x, rows_ * DEPTH, threads):
-            if a_step == 1:
-                i, q = e // DEPTH, e % DEPTH
-            else:
-                i, q = e % rows_, e // rows_
+    def place_in_a(s, a_step):
+        """(row, step) of this thread's number s; threads run along whichever index is contiguous in memory."""
+        e = cuda.threadIdx.x + s * threads
+        return (e // part, e % part) if a_step == 1 else (e % rows_, e // rows_)
+
+    @device
+    def place_in_b(s, b_step):
+        e = cuda.threadIdx.x + s * threads
+        return (e // part, e % part) if b_step == 1 else (e % columns_, e // columns_)
+
+    @device
+    def fetch(a, a_at, a_row, a_step, ones, rows, b, b_at, b_step, b_column, columns, p, depth, from_a, from_b):
+        """The part of A and B from p on, into registers."""
+        for s in range(loads_a):
+            i, q = place_in_a(s, a_step)
             value = zero
             if i < rows and p + q < depth:
                 value = one if i == ones else a[place(a_at + i * a_row + (p + q) * a_step)]
-            shared[place(q * stride_a + i)] = value
-
-    @device
-    def load_b(b, b_at, b_step, b_column, columns, p, depth, shared):
-        for e in range(cuda.threadIdx.x, columns_ * DEPTH, threads):
-            if b_step == 1:
-                j, q = e // DEPTH, e % DEPTH
-            else:
-                j, q = e % columns_, e // columns_
+            from_a[s] = value
+        for s in range(loads_b):
+            j, q = place_in_b(s, b_step)
             value = zero
             if j < columns and p + q < depth:
                 value = b[place(b_at + (p + q) * b_step + j * b_column)]
-            shared[place(shared_b + q * stride_b + j)] = value
+            from_b[s] = value
+
+    @device
+    def put(a_step, b_step, from_a, from_b, shared):
+        for s in range(loads_a):
+            i, q = place_in_a(s, a_step)
+            shared[place(q * stride_a + i)] = from_a[s]
+        for s in range(loads_b):
+            j, q = place_in_b(s, b_step)
+            shared[place(shared_b + q * stride_b + j)] = from_b[s]
 
     @device
     def multiply(a, a_at, a_row, a_step, ones, rows, b, b_at, b_step, b_column, columns, depth, shared):
         acc = cuda.local.array((per_row, per_column), dtype)
+        from_a = cuda.local.array(loads_a, dtype)
+        from_b = cuda.local.array(loads_b, dtype)
         i0, j0 = cuda.threadIdx.x // across * per_row, cuda.threadIdx.x % across * per_column
         a0, b0 = place(i0), place(shared_b + j0)
         for i in range(per_row):
             for j in range(per_column):
                 acc[i, j] = zero
-        for p in range(0, depth, DEPTH):
-            load_a(a, a_at, a_row, a_step, ones, rows, p, depth, shared)
-            load_b(b, b_at, b_step, b_column, columns, p, depth, shared)
+        fetch(a, a_at, a_row, a_step, ones, rows, b, b_at, b_step, b_column, columns, 0, depth, from_a, from_b)
+        for p in range(0, depth, part):
+            put(a_step, b_step, from_a, from_b, shared)
             cuda.syncthreads()
-            for q in range(DEPTH):
+            if p + part < depth:                            # on their way while this part is multiplied
+                fetch(a, a_at, a_row, a_step, ones, rows, b, b_at, b_step, b_column, columns, p + part, depth, from_a,
+                      from_b)
+            for q in range(part):
                 for i in range(per_row):
                     for j in range(per_column):
                         acc[i, j] += (shared[a0 + place(q * stride_a + i)] * shared[b0 + place(q * stride_b + j)])
@@ -95,4 +119,4 @@ def define(dtype, size):
         cuda.syncthreads()
 
     return Tile(size if isinstance(size, str) else "x".join(map(str, size)), rows_, columns_, threads,
-                max(DEPTH * (stride_a + stride_b), rows_ * columns_), multiply)
+                max(part * (stride_a + stride_b), rows_ * columns_), multiply)
