@@ -8,7 +8,7 @@ from numba import uint32, uint64
 
 from .jit import inlined, operation
 from .operands import apart, operand, output, same_start, whole
-from .simd import at, lanes, load_first, mul_high, mul_low, ramp, select, store_first, words_at_least
+from .simd import at, lanes, load_first, products, ramp, select, store_first, words_at_least
 
 M0, M1 = 0xD2511F53, 0xCD9E8D57
 W0, W1 = np.uint32(0x9E3779B9), np.uint32(0xBB67AE85)
@@ -18,8 +18,8 @@ W0, W1 = np.uint32(0x9E3779B9), np.uint32(0xBB67AE85)
 def rounds(c0, c1, c2, c3, k0, k1):
     """Counters as word vectors, the key as two uint32 numbers -> four word vectors."""
     for _ in range(10):
-        h0, l0 = mul_high(c0, M0), mul_low(c0, M0)
-        h1, l1 = mul_high(c2, M1), mul_low(c2, M1)
+        h0, l0 = products(c0, M0)
+        h1, l1 = products(c2, M1)
         c0, c1, c2, c3 = h1 ^ c1 ^ k0, l1, h0 ^ c3 ^ k1, l0
         k0, k1 = uint32(k0 + W0), uint32(k1 + W1)
     return c0, c1, c2, c3

@@ -36,7 +36,6 @@ from .simd import (
     load_first,
     mask_bits,
     mask_of_bits,
-    mul_low,
     put,
     ramp,
     reinterpret,
@@ -142,7 +141,7 @@ def _list_inputs(nonzero, rows, n, width, index):
             here = (marks >> v) & ((1 << lanes(index)) - 1)
             i = compress(ramp(v, index), mask_of_bits(here, index))
             store(index, count, i + q * rows * width)
-            store(index, n + LIST_SLACK + count, mul_low(i + q * width, width))
+            store(index, n + LIST_SLACK + count, (i + q * width) * width)
             count += count_bits(here)
     return count
 
@@ -153,7 +152,7 @@ def _list_rows(nonzero, m, group, width, index):
     count, whole, marks = 0, m - m % lanes(index), ((1 << ROWS) - 1) << (group * ROWS)
     for r in range(0, whole, lanes(index)):
         here = (load(reinterpret(nonzero, index), r) & marks) != 0
-        store(index, count, compress(mul_low(ramp(r, index), width), here))
+        store(index, count, compress(ramp(r, index) * width, here))
         count += count_bits(mask_bits(here))
     for r in range(whole, m):
         put(index, count, r * width)             # writing first and counting after needs no branch

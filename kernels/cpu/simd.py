@@ -270,41 +270,39 @@ def numbers(typingctx, a):
     return a.same_width_float()(a), codegen
 
 
-def _half_product(name, document, high):
-    @intrinsic
-    def product(typingctx, a, b):
-        def codegen(context, builder, sig, args):
-            word = vector_ir(sig.args[0])
-            wide = ir.VectorType(I64, word.count)
-            factor = splat(builder, builder.zext(context.cast(builder, args[1], sig.args[1], types.uint32), I64), wide)
-            value = builder.zext(args[0], wide) if word.element.width == 32 else args[0]
-            result = builder.mul(value, factor)
-            if high:
-                result = builder.lshr(result, ir.Constant(wide, [32] * word.count))
-            if word.element.width == 32:
-                return builder.trunc(result, word)
-            return builder.and_(result, ir.Constant(wide, [0xFFFFFFFF] * word.count))
+@intrinsic
+def products(typingctx, a, b):
+    """(high 32 bits, low 32 bits) of each lane's 32-bit word times b."""
 
-        return a(a, b), codegen
+    def codegen(context, builder, sig, args):
+        word = vector_ir(sig.args[0])
+        wide = ir.VectorType(I64, word.count * word.element.width // 64)
+        factor = splat(builder, builder.zext(context.cast(builder, args[1], sig.args[1], types.uint32), I64), wide)
+        shift, low_half = (ir.Constant(wide, [value] * wide.count) for value in (32, 0xFFFFFFFF))
+        pairs = builder.bitcast(args[0], wide)
+        even = builder.mul(builder.and_(pairs, low_half), factor)
+        if word.element.width == 64:
+            halves = builder.lshr(even, shift), builder.and_(even, low_half)
+        else:
+            # Odd words are multiplied where they stand, in the upper halves of the same 64-bit lanes.
+            odd = builder.mul(builder.lshr(pairs, shift), factor)
+            even, odd = builder.bitcast(even, word), builder.bitcast(odd, word)
+            index = ir.VectorType(ir.IntType(32), word.count)
+            halves = [builder.shuffle_vector(even, odd, ir.Constant(index, [
+                lane + half if lane % 2 == 0 else word.count + lane - 1 + half for lane in range(word.count)]))
+                for half in (1, 0)]
+        return context.make_tuple(builder, sig.return_type, halves)
 
-    product.__name__, product.__doc__ = name, document
-    return product
-
-
-mul_high = _half_product("mul_high", "High 32 bits of each lane's 32-bit word times b.", high=True)
-mul_low = _half_product("mul_low", "Low 32 bits of each lane's 32-bit word times b.", high=False)
+    return types.UniTuple(a, 2)(a, b), codegen
 
 
 @intrinsic
 def words_at_least(typingctx, a, threshold):
-    """Mask: lanes whose 32-bit word, read as unsigned, is >= threshold."""
+    """Mask: lanes whose 32-bit word, read as unsigned, is >= threshold, which is below 2³²."""
 
     def codegen(context, builder, sig, args):
-        word = vector_ir(sig.args[0])
-        limit = context.cast(builder, args[1], sig.args[1], types.uint64)
-        wide = ir.VectorType(I64, word.count)
-        value = builder.zext(args[0], wide) if word.element.width == 32 else args[0]
-        return builder.icmp_unsigned(">=", value, splat(builder, limit, wide))
+        limit = context.cast(builder, args[1], sig.args[1], sig.args[0].dtype)
+        return builder.icmp_unsigned(">=", args[0], splat(builder, limit, vector_ir(sig.args[0])))
 
     return Mask(a.lanes)(a, threshold), codegen
 
