@@ -6,9 +6,22 @@ Salmon, Moraes, Dror, Shaw: Parallel random numbers: as easy as 1, 2, 3 (SC 2011
 import numpy as np
 from numba import uint32, uint64
 
-from .jit import inlined, operation
+from .gemm import panel_width
+from .jit import inlined, operation, outlined
 from .operands import apart, operand, output, same_start, whole
-from .simd import at, lanes, load_first, products, ramp, select, store_first, words_at_least
+from .simd import (
+    at,
+    constant,
+    lanes,
+    load,
+    load_first,
+    products,
+    ramp,
+    select,
+    store,
+    store_first,
+    words_at_least,
+)
 
 M0, M1 = 0xD2511F53, 0xCD9E8D57
 W0, W1 = np.uint32(0x9E3779B9), np.uint32(0xBB67AE85)
@@ -37,6 +50,27 @@ def four_rows(row, column, layer, step, seed, like):
 def keep_threshold(rate):
     """floor(rate 2³²): an element is kept when its random word is at least this."""
     return uint64(rate * 4294967296.0)
+
+
+@outlined
+def drop_panel(y, slopes, first, rows, column, columns, rate, seed, step_number, layer):
+    """Dropout on a panel: y and slope times 1 / (1 - rate) where kept, 0 elsewhere."""
+    width = panel_width(y)
+    threshold, factor = keep_threshold(rate), constant(1.0 / (1.0 - rate), y)
+    for r in range(0, rows, 4):
+        for v in range(0, min(columns, width), lanes(y)):
+            w0, w1, w2, w3 = four_rows(first + r, column + v, layer, step_number, seed, y)
+            _drop_vector(y, slopes, r * width + v, w0, threshold, factor)
+            _drop_vector(y, slopes, (r + 1) * width + v, w1, threshold, factor)
+            _drop_vector(y, slopes, (r + 2) * width + v, w2, threshold, factor)
+            _drop_vector(y, slopes, (r + 3) * width + v, w3, threshold, factor)
+
+
+@inlined
+def _drop_vector(y, slopes, i, words, threshold, factor):
+    keep = words_at_least(words, threshold)
+    store(y, i, select(keep, load(y, i) * factor, 0.0))
+    store(slopes, i, select(keep, load(slopes, i) * factor, 0.0))
 
 
 @operation

@@ -21,30 +21,25 @@ from .gemm import UNROLL, columns_tile, panel_width, panels, rows_tile, sparse_t
 from .jit import inlined, outlined
 from .layout import ACTIVATION, DZ, N_IN, N_OUT, WT, B, W, X, Y
 from .losses import loss_row, softmax_label_panel
-from .masks import four_rows, keep_threshold
+from .masks import drop_panel
 from .simd import (
     ROWS,
     VECTOR_BYTES,
     at,
-    compress,
     constant,
-    count_bits,
     get,
     lanes,
     load,
     load_bytes,
     load_first,
     mask_bits,
-    mask_of_bits,
     put,
-    ramp,
     reinterpret,
-    select,
     step,
     store,
     transpose,
-    words_at_least,
 )
+from .sparse import LIST_SLACK, inputs_length, list_inputs, list_of, list_rows
 
 
 class Net(NamedTuple):
@@ -82,7 +77,6 @@ class Data(NamedTuple):
 
 
 LINE_BYTES = 64                  # of cache
-LIST_SLACK = VECTOR_BYTES // 4   # lists of int32 are written by whole vectors
 
 
 # ------------------------------------------------------------------------------- input
@@ -126,40 +120,6 @@ def gather_row(data, row, n, out, rows, nonzero, sparse):
             put(nonzero, q * rows, marks)
 
 
-@outlined
-def _list_inputs(nonzero, rows, n, width, index):
-    """In-features k that any of ROWS neighbouring rows has: their place in x, then (n + LIST_SLACK further on) in w.
-
-    Returns how many.
-    """
-    count = 0
-    for q in range((n + width - 1) // width):
-        marks = 0
-        for r in range(ROWS):
-            marks |= get(nonzero, q * rows + r)
-        for v in range(0, width, lanes(index)):
-            here = (marks >> v) & ((1 << lanes(index)) - 1)
-            i = compress(ramp(v, index), mask_of_bits(here, index))
-            store(index, count, i + q * rows * width)
-            store(index, n + LIST_SLACK + count, (i + q * width) * width)
-            count += count_bits(here)
-    return count
-
-
-@outlined
-def _list_rows(nonzero, m, group, width, index):
-    """Rows that have any of the ROWS in-features of a panel's group, as places in a panel; returns how many."""
-    count, whole, marks = 0, m - m % lanes(index), ((1 << ROWS) - 1) << (group * ROWS)
-    for r in range(0, whole, lanes(index)):
-        here = (load(reinterpret(nonzero, index), r) & marks) != 0
-        store(index, count, compress(ramp(r, index) * width, here))
-        count += count_bits(mask_bits(here))
-    for r in range(whole, m):
-        put(index, count, r * width)             # writing first and counting after needs no branch
-        count += 1 if get(nonzero, r) & marks != 0 else 0
-    return count
-
-
 # ------------------------------------------------------------------------------- rows
 
 @outlined
@@ -169,7 +129,6 @@ def forward_layer(net, work, layer, first, rows, thread, sparse, seed, step_numb
     width = panel_width(at(net.w, 0))
     capacity = work.rows
     x, tile = at(work.h, net.table[layer, X] + first * width), at(work.tiles, thread * work.tiles.shape[1])
-    lists = at(work.index, thread * work.index.shape[1])
     last = panels(n_out, x) - 1
     for p in range(last + 1):
         columns = n_out - p * width
@@ -178,17 +137,17 @@ def forward_layer(net, work, layer, first, rows, thread, sparse, seed, step_numb
         y = at(work.h, net.table[layer, Y] + p * capacity * width + first * width)
         slopes = at(work.dz, net.table[layer, DZ] + p * capacity * width + first * width)
         for r in range(0, rows, ROWS):
-            here, soon = step(x, r * width), _share(w, p < last, n_in, width, r // ROWS)
+            soon = _share(w, p < last, n_in, width, r // ROWS)
             if sparse:
-                listed = step(lists, (r // ROWS) * (2 * (n_in + LIST_SLACK) + 1))
-                sparse_tile(here, width, step(listed, 1), w, step(listed, 1 + n_in + LIST_SLACK),
-                            columns, get(listed, 0), soon, tile)
+                listed = list_of(work, thread, r // ROWS, inputs_length(n_in))
+                sparse_tile(step(x, r * width), width, step(listed, 1), w, step(listed, 1 + n_in + LIST_SLACK), columns,
+                            get(listed, 0), soon, tile)
             else:
-                rows_tile(here, capacity * width, w, columns, n_in, soon, tile)
+                rows_tile(step(x, r * width), capacity * width, w, columns, n_in, soon, tile)
             slope = step(slopes, r * width) if work.training else step(tile, ROWS * width)
             activate(net.table[layer, ACTIVATION], tile, bias, 0, ROWS, columns, step(y, r * width), slope)
         if work.training and net.dropout[layer] > 0.0:
-            _drop(y, slopes, first, rows, p * width, columns, net.dropout[layer], seed, step_number, layer)
+            drop_panel(y, slopes, first, rows, p * width, columns, net.dropout[layer], seed, step_number, layer)
 
 
 @inlined
@@ -196,27 +155,6 @@ def _share(panel, more, depth, width, turn):
     """What tile number `turn` of a block asks for while it runs: its share of the next panel."""
     lines = depth // UNROLL * turn
     return step(panel, (depth * width if more else 0) + lines * (LINE_BYTES * lanes(panel) // VECTOR_BYTES))
-
-
-@outlined
-def _drop(y, slopes, first, rows, column, columns, rate, seed, step_number, layer):
-    """Dropout on a panel: y and slope times 1 / (1 - rate) where kept, 0 elsewhere."""
-    width = panel_width(y)
-    threshold, factor = keep_threshold(rate), constant(1.0 / (1.0 - rate), y)
-    for r in range(0, rows, 4):
-        for v in range(0, min(columns, width), lanes(y)):
-            w0, w1, w2, w3 = four_rows(first + r, column + v, layer, step_number, seed, y)
-            _drop_vector(y, slopes, r * width + v, w0, threshold, factor)
-            _drop_vector(y, slopes, (r + 1) * width + v, w1, threshold, factor)
-            _drop_vector(y, slopes, (r + 2) * width + v, w2, threshold, factor)
-            _drop_vector(y, slopes, (r + 3) * width + v, w3, threshold, factor)
-
-
-@inlined
-def _drop_vector(y, slopes, i, words, threshold, factor):
-    keep = words_at_least(words, threshold)
-    store(y, i, select(keep, load(y, i) * factor, 0.0))
-    store(slopes, i, select(keep, load(slopes, i) * factor, 0.0))
 
 
 @outlined
@@ -253,10 +191,9 @@ def forward_block(net, work, data, order, first, start, m, thread, seed, step_nu
         row = order[start + r] if order.size > 0 else start + r
         gather_row(data, row, n_in, at(work.h, r * width), capacity, at(work.nonzero, r), sparse)
     if sparse:
-        lists = at(work.index, thread * work.index.shape[1])
         for r in range(0, rows, ROWS):
-            listed = step(lists, (r // ROWS) * (2 * (n_in + LIST_SLACK) + 1))
-            put(listed, 0, _list_inputs(at(work.nonzero, first + r), capacity, n_in, width, step(listed, 1)))
+            list_inputs(at(work.nonzero, first + r), capacity, n_in, width,
+                        list_of(work, thread, r // ROWS, inputs_length(n_in)))
     for layer in range(net.table.shape[0]):
         forward_layer(net, work, layer, first, rows, thread, sparse and layer == 0, seed, step_number)
     return real
@@ -350,12 +287,10 @@ def update_panel(net, slots, work, layer, q, m, thread, rule, l2, constants):
     k = q * width
     real = min(width, n_in - k)
     h, tile = at(work.h, net.table[layer, X] + q * capacity * width), at(work.tiles, thread * work.tiles.shape[1])
-    lists = at(work.index, thread * work.index.shape[1])
     sparse = layer == 0 and work.nonzero.size > 0
     if sparse:
         for g in range(0, real, ROWS):
-            listed = step(lists, g // ROWS * (m + 1))
-            put(listed, m, _list_rows(at(work.nonzero, q * capacity), m, g // ROWS, width, listed))
+            list_rows(at(work.nonzero, q * capacity), m, g, width, list_of(work, thread, g // ROWS, m + 1))
     last = panels(n_out, tile) - 1
     for p in range(last + 1):
         columns = n_out - p * width
@@ -365,16 +300,16 @@ def update_panel(net, slots, work, layer, q, m, thread, rule, l2, constants):
         for g in range(0, real, ROWS):
             soon = at(slots.w1, coming) if g == ROWS else at(slots.w2, coming) if g == 2 * ROWS else at(net.w, coming)
             if sparse:
-                offsets = step(lists, g // ROWS * (m + 1))
-                sparse_tile(step(h, g), 1, offsets, dz, offsets, columns, get(offsets, m), soon, tile)
+                listed = list_of(work, thread, g // ROWS, m + 1)
+                sparse_tile(step(h, g), 1, listed, dz, listed, columns, get(listed, m), soon, tile)
             else:
                 columns_tile(step(h, g), dz, columns, m, soon, tile)
-            here, rows = block + g * width, min(ROWS, real - g)
-            apply_rule(rule, at(net.w, here), tile, at(slots.w1, here), at(slots.w2, here), rows,
+            here = block + g * width
+            apply_rule(rule, at(net.w, here), tile, at(slots.w1, here), at(slots.w2, here), min(ROWS, real - g),
                        width if columns > lanes(tile) else lanes(tile), width, constant(l2, tile), constants)
             if layer > 0:
                 wt = at(net.wt, net.table[layer, WT] + q * n_out * width + p * width * width + g)
-                transpose_tile(at(net.w, here), rows, min(columns, width), wt)
+                transpose_tile(at(net.w, here), min(ROWS, real - g), min(columns, width), wt)
 
 
 @inlined

@@ -25,9 +25,10 @@ from .layout import (
     to_panels,
 )
 from .narrow import NarrowWork, train_narrow_steps
-from .network import LIST_SLACK, Data, Net, Work
+from .network import Data, Net, Work
 from .operands import as_tuple, check_answers, check_flat, check_indices, check_net, check_recipe, check_rows
 from .simd import ROWS
+from .sparse import room_for_lists
 from .threads import SERIAL_FLOPS, Pace, Team, choose_threads
 
 # One chunk of steps: about 20 ms on one core, so that Ctrl-C is prompt and entering compiled code costs nothing.
@@ -89,9 +90,9 @@ def step_flops(sizes, rows):
 
 def make_work(sizes, need, rows, block, training, threads, dtype, sparse):
     rows, width = buffer_rows(rows, dtype), python_panel_width(dtype)
-    lists = max(block // ROWS * (2 * (sizes[0] + LIST_SLACK) + 1), width // ROWS * (rows + 1)) + LIST_SLACK
+    lists = room_for_lists(sizes[0], rows, block, width)
     return Work(rows, block, training, cache_aligned(need.activations, dtype), cache_aligned(need.gradients, dtype),
-                np.zeros((threads, width * (max(2 * ROWS, width) + 4)), dtype),
+                np.zeros((threads, width * (max(3 * ROWS, width) + 4)), dtype),
                 np.zeros((threads, lists if sparse else 0), np.int32),
                 np.zeros((-(-sizes[0] // width), rows) if sparse else (0, 0), np.uint32))
 
