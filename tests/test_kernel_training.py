@@ -135,6 +135,24 @@ def test_parameters_survive_a_round_trip(package):
 
 
 @pytest.mark.parametrize("dtype", cases.DTYPES)
+def test_gradients_of_batches_add_up(package, dtype):
+    """The rule GRADIENT, at rates that are the batches' weights: Σ over all rows, of other weights than the first."""
+    run = dataclasses.replace(cases.RUNS["softmax_targets_weights"], rule=update_rules.GRADIENT)
+    x, _, labels, targets, weights = run.data(dtype)
+    other = cases.random_parameters(np.random.default_rng(7), run.sizes, dtype)
+    sums = []
+    for kernels, kind, batch in ((package, dtype, 32), (reference, np.float64, run.rows)):
+        state = dataclasses.replace(run, batch_size=batch).prepare(kernels, kind)
+        kernels.write_parameters(state, other.astype(kind))
+        rates = np.add.reduceat(weights.astype(float), np.arange(0, run.rows, batch))
+        kernels.train_epoch(state, x.astype(kind), labels, targets.astype(kind), weights.astype(kind),
+                            np.arange(run.rows), rates)
+        np.testing.assert_array_equal(parameters_of(kernels, state, run, kind), other.astype(kind))
+        sums.append(optimizer_of(kernels, state, run, kind)[0])
+    assert cases.error(*sums) <= cases.RUN_TOLERANCE[dtype]
+
+
+@pytest.mark.parametrize("dtype", cases.DTYPES)
 @pytest.mark.parametrize("name", VARIED)
 def test_same_bits_for_any_number_of_threads(name, dtype):
     from fastmlp.kernels import cpu

@@ -16,11 +16,9 @@ class Tasks:
 
     def __init__(self, estimator, X, y, sample_weight, fitted, enabled):
         self.fit = self.epoch = None
-        if not enabled or not hasattr(estimator, "_init_callback_context"):
+        if not enabled or not getattr(estimator, "_skl_callbacks", None):
             return
         context = estimator._init_callback_context(max_subtasks=_most_tasks(estimator))
-        if not getattr(estimator, "_skl_callbacks", None):
-            return
         metadata = None if sample_weight is None else {"sample_weight": sample_weight}
         self.given = {"estimator": estimator, "X": X, "y": y, "metadata": metadata, "reconstruction_attributes": fitted}
         self.fit = context.call_on_fit_task_begin(**self.given)
