@@ -12,14 +12,44 @@ def is_frame(value):
     return hasattr(value, "columns") and hasattr(value, "to_numpy")
 
 
+def is_on_gpu(value):
+    """Whether `value` is an array in a GPU's memory: CuPy's, PyTorch's, Numba's."""
+    if hasattr(value, "is_cuda"):                # a tensor of PyTorch's, which may also lie in main memory
+        return bool(value.is_cuda)
+    return hasattr(type(value), "__cuda_array_interface__")
+
+
+def host_copy(value):
+    """An array in a GPU's memory as a NumPy array."""
+    if hasattr(value, "is_cuda"):
+        return value.detach().cpu().numpy()
+    return value.get() if hasattr(value, "get") else value.copy_to_host()
+
+
+def in_kind(answer, question):
+    """A NumPy array as the kind of array that was asked with: on the GPU for one there, as CuPy's or PyTorch's. Labels
+    that are text stay NumPy's."""
+    if not is_on_gpu(question) or answer.dtype.kind not in "biuf":
+        return answer
+    if hasattr(question, "is_cuda"):
+        import torch
+
+        return torch.as_tensor(answer, device=question.device)
+    import cupy
+
+    return cupy.asarray(answer)
+
+
 def as_array(value, name):
-    """`value` as a NumPy array (no copy where it is one); TypeError or ValueError if it cannot be."""
+    """`value` as a NumPy array (no copy where it is one in main memory); TypeError or ValueError if it cannot be."""
     if value is None:
         raise TypeError(f"{name} is None; an array was expected")
     if hasattr(value, "tocsr"):
         raise TypeError(f"{name} is a sparse matrix, which fastmlp does not read; pass {name}.toarray()")
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name} is a masked array; fill its masked entries first, for instance {name}.filled(0)")
+    if is_on_gpu(value):
+        value = host_copy(value)
     try:
         array = np.asarray(value.to_numpy() if hasattr(value, "to_numpy") else value)
     except (TypeError, ValueError, RuntimeError) as error:

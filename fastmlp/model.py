@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 
 from . import checks, device
-from .arrays import to_float
+from .arrays import in_kind, to_float
 from .data import Rows, read_features, read_rows
 from .history import History
 from .kernels import activations as act
@@ -148,8 +148,9 @@ class MLP:
 
         Parameters
         ----------
-        X : (n, features), of any numeric dtype, or a frame with the columns of training. A memory map (or a dataset of
-            h5py or zarr, a dask array) larger than 128 MiB is read piece by piece.
+        X : (n, features), of any numeric dtype, or a frame with the columns of training. An array on a GPU (CuPy's,
+            PyTorch's) is copied here, and answered by one of its kind unless labels are text. A memory map (or a
+            dataset of h5py or zarr, a dask array) larger than 128 MiB is read piece by piece.
         out : array or memory map that the answers are written to and which is returned; of their shape, and of a dtype
             they can be cast to without a change of kind. None makes a new array.
 
@@ -257,7 +258,7 @@ class MLP:
         if given."""
         x, _ = read_features(X, "X", self.dtype, self, predict_in_windows(X, "X", self.dtype))
         if out is None and not isinstance(x, StoredRows):
-            return answer(x)
+            return in_kind(answer(x), X)
         start = 0
         for part in parts(x):
             values = answer(part)

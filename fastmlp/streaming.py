@@ -16,7 +16,7 @@ from contextlib import closing
 
 import numpy as np
 
-from .arrays import feature_matrix, is_frame, to_float
+from .arrays import feature_matrix, is_frame, is_on_gpu, to_float
 from .checks import machine_memory
 
 log = logging.getLogger("fastmlp")
@@ -28,7 +28,8 @@ def is_stored(X):
     """Whether X is rows in a file or behind some other store, rather than an array in memory."""
     if isinstance(X, np.ndarray):
         return isinstance(X, np.memmap)
-    in_memory = is_frame(X) or any(hasattr(X, name) for name in ("tocsr", "__array_interface__", "__dlpack__"))
+    in_memory = is_frame(X) or is_on_gpu(X) or any(
+        hasattr(X, name) for name in ("tocsr", "__array_interface__", "__dlpack__"))
     return not in_memory and all(hasattr(X, name) for name in ("shape", "dtype", "__getitem__"))
 
 

@@ -1,5 +1,6 @@
 """Which device a name means; GPUs are stand-ins."""
 import importlib
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -65,3 +66,69 @@ def test_train_on_a_simulated_gpu(two_gpus, caplog):
     assert ours.history["val_loss"] == pytest.approx(oracle.history["val_loss"])
     np.testing.assert_array_equal(answers, oracle.predict(X))
     assert score == pytest.approx(oracle.evaluate(X, y))
+
+
+class GpuArray:
+    """A stand-in for an array of CuPy's: refuses NumPy's conversion, as that does."""
+
+    __cuda_array_interface__ = None
+
+    def __init__(self, array):
+        self.array, self.shape, self.dtype = array, array.shape, array.dtype
+
+    def __array__(self, *_, **__):
+        raise TypeError("Implicit conversion to a NumPy array is not allowed. Please use `.get()`")
+
+    def get(self):
+        return self.array.copy()
+
+
+class Tensor:
+    """A stand-in for a tensor of PyTorch's on a GPU."""
+
+    is_cuda, device = True, "cuda:0"
+
+    def __init__(self, array):
+        self.array, self.shape, self.dtype = array, array.shape, array.dtype
+
+    def detach(self):
+        return self
+
+    def cpu(self):
+        return SimpleNamespace(numpy=lambda: self.array.copy())
+
+
+@pytest.fixture
+def stand_ins(monkeypatch):
+    torch = SimpleNamespace(as_tensor=lambda array, device: (device, Tensor(array))[1])
+    monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(asarray=GpuArray))
+    monkeypatch.setitem(sys.modules, "torch", torch)
+
+
+@pytest.mark.parametrize("kind", [GpuArray, Tensor])
+def test_arrays_on_a_gpu_are_answered_in_kind(stand_ins, kind):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(40, 3)), np.arange(40) % 3
+    settings = {"hidden": 4, "epochs": 2, "batch_size": 8, "seed": 0, "device": "reference"}
+    expected, model = fastmlp.train(X, y, **settings), fastmlp.train(kind(X), kind(y), **settings)
+    np.testing.assert_array_equal(model.parameters, expected.parameters)
+    for method in ("predict", "predict_proba"):
+        answer = getattr(model, method)(kind(X))
+        assert type(answer) is kind
+        np.testing.assert_array_equal(answer.array, getattr(expected, method)(X))
+        assert type(getattr(model, method)(X)) is np.ndarray
+    assert model.evaluate(kind(X), kind(y)) == expected.evaluate(X, y)
+    words = fastmlp.train(X, np.array(["a", "b", "c"])[y], **settings)
+    assert words.predict(kind(X)).dtype.kind == "U"              # no GPU array holds text
+
+
+def test_a_tensor_in_main_memory_is_an_array_like_any_other():
+    class OnTheHost(Tensor):
+        is_cuda = False
+
+        def __array__(self, *_, **__):
+            return self.array
+
+    X = np.arange(6.0).reshape(3, 2)
+    model = fastmlp.MLP.from_parameters([[[1.0], [2.0]]], [[0.0]], output="identity")
+    assert type(model.predict(OnTheHost(X))) is np.ndarray
