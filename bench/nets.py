@@ -49,7 +49,13 @@ class Net:
     @property
     def hyper(self):
         """Keras's defaults: rho 0.9; beta 0.9, 0.999; epsilon 1e-7."""
-        return np.array({"rmsprop": (0.9, 0, 1e-7, 0), "adam": (0.9, 0.999, 1e-7, 0)}[self.optimizer])
+        return np.array({"rmsprop": (0.9, 0, 1e-7, 0), "adam": (0.9, 0.999, 1e-7, 0), "gradient": (0, 0, 0, 0)}
+                        [self.optimizer])
+
+    @property
+    def only_gradients(self):
+        """Loss and gradient of each batch, the gradients summed; the weights stay."""
+        return self.optimizer == "gradient"
 
     @property
     def activation_codes(self):
@@ -130,4 +136,5 @@ TINY = Net("tiny", (4, 32, 16, 4), 10_000, activation="tanh", optimizer="adam",
            batch_size=10_000, round_steps=20)
 SMALLEST = Net("smallest", (24, 8, 2), 20_000, activation="tanh", optimizer="adam", batch_size=200,
                round_steps=200)
-NETS = (*LABS, DENSE, TABULAR, TINY, SMALLEST)
+GRADIENT = replace(SMALLEST, name="value and gradient", optimizer="gradient", learning_rate=1.0)
+NETS = (*LABS, DENSE, TABULAR, TINY, SMALLEST, GRADIENT)

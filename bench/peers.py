@@ -48,7 +48,10 @@ class Kernels:
 
     def parameters(self):
         flat = self.net.start()
-        self.kernels.read_parameters(self.state, flat)
+        if self.net.only_gradients:
+            self.kernels.read_optimizer(self.state, flat, flat[:0])
+        else:
+            self.kernels.read_parameters(self.state, flat)
         return flat
 
     def predict(self, x):
@@ -133,7 +136,9 @@ class Torch:
                 parts.append({"relu": nn.ReLU, "tanh": nn.Tanh}[net.activation]())
                 parts += [nn.Dropout(rate)] if (rate := net.dropout_rates[layer]) else []
         self.model = nn.Sequential(*parts)
-        if net.optimizer == "rmsprop":
+        if net.only_gradients:
+            self.optimizer = None
+        elif net.optimizer == "rmsprop":
             self.optimizer = torch.optim.RMSprop(self.model.parameters(), net.learning_rate, alpha=0.9, eps=1e-7)
         else:
             self.optimizer = torch.optim.Adam(self.model.parameters(), net.learning_rate, eps=1e-7, fused=True)
@@ -157,10 +162,12 @@ class Torch:
         for order in orders:
             total = torch.zeros(())
             for rows in torch.from_numpy(order).split(self.net.batch_size):
-                self.optimizer.zero_grad()
+                if self.optimizer:
+                    self.optimizer.zero_grad()
                 loss = self.loss(self.x[rows], self.y[rows])
-                loss.backward()
-                self.optimizer.step()
+                loss.backward()                                  # adds to the gradients that are there
+                if self.optimizer:
+                    self.optimizer.step()
                 total += loss.detach() * len(rows)
         return float(total) / len(order)
 
@@ -168,7 +175,10 @@ class Torch:
         import torch
 
         linears = [part for part in self.model if isinstance(part, torch.nn.Linear)]
-        return flat_of((linear.weight.detach().numpy().T, linear.bias.detach().numpy()) for linear in linears)
+        wanted = [(linear.weight, linear.bias) for linear in linears]
+        if self.net.only_gradients:
+            wanted = [(weight.grad, bias.grad) for weight, bias in wanted]
+        return flat_of((weight.detach().numpy().T, bias.detach().numpy()) for weight, bias in wanted)
 
     def predict(self, x):
         import torch
@@ -221,6 +231,8 @@ class Jax:
         import jax.numpy as jnp
 
         first, second, epsilon, _ = map(float, self.net.hyper)
+        if self.net.only_gradients:
+            return w, s1 + g, s2
         if self.net.optimizer == "rmsprop":
             s1 = first * s1 + (1 - first) * g * g
             return w - self.net.learning_rate * g / jnp.sqrt(s1 + epsilon), s1, s2
@@ -253,7 +265,7 @@ class Jax:
         return float(total) / len(order)
 
     def parameters(self):
-        return flat_of(self.state[0])
+        return flat_of(self.state[1 if self.net.only_gradients else 0])
 
     def predict(self, x):
         return np.asarray(self.logits(self.state[0], scaled(x)).argmax(axis=1))
