@@ -286,3 +286,19 @@ def test_gradients_of_shares_add_up(package, run, pieces):
     wanted = parameters_of(reference, oracle, run, np.float64) - start
     assert cases.error(moved, wanted) <= cases.RUN_TOLERANCE[np.float64]
     np.testing.assert_allclose(totals, expected, rtol=1e-9)
+
+
+def test_a_batch_of_halves_is_checked(package):
+    run = SPLIT[0]
+    state, (x, _, labels, targets, weights) = run.prepare(package, np.float32, 1), run.data(np.float32)
+    for _ in range(2):
+        package.batch_gradient(state, x, labels, targets, weights, np.arange(5), 1.0)
+        first = state.gradients.copy()
+    package.batch_gradient(state, x[::-1].copy(), labels, targets, weights, np.arange(5), 1.0)
+    assert (state.gradients != first).any(), "other data of the same shape"
+    package.batch_gradient(state, x, labels, targets, weights, np.arange(0), 1.0)
+    assert not state.gradients.any()
+    with pytest.raises((ValueError, IndexError)):
+        package.batch_gradient(state, x, labels, targets, weights, np.array([len(x)]), 1.0)
+    with pytest.raises(ValueError, match=r"rows must be at most a batch|broadcast"):
+        package.batch_gradient(state, x, labels, targets, weights, np.zeros(run.batch_size + 1, int), 1.0)

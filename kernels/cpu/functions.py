@@ -115,7 +115,7 @@ def slope_vector(code, y):
 
 # ------------------------------------------------------------------------------- optimizer rules
 
-def _define_update(rule, slots):
+def _define_update(rule, slots, moves=True):
     """One step on `rows` rows of `count` numbers, `step` apart. Whole vectors, then one masked."""
 
     @inlined
@@ -124,7 +124,8 @@ def _define_update(rule, slots):
         first = load_first(s1, i, left) if slots > 0 else weight
         second = load_first(s2, i, left) if slots > 1 else weight
         weight, first, second = rule(weight, load_first(g, i, left) + l2 * weight, first, second, constants)
-        store_first(w, i, weight, left)
+        if moves:
+            store_first(w, i, weight, left)
         if slots > 0:
             store_first(s1, i, first, left)
         if slots > 1:
@@ -147,7 +148,7 @@ _momentum = _define_update(rules.momentum, 1)
 _nesterov = _define_update(rules.nesterov, 1)
 _rmsprop = _define_update(rules.rmsprop, 1)
 _adam = _define_update(rules.adam, 2)
-_gradient = _define_update(rules.gradient, 1)
+_gradient = _define_update(rules.gradient, 1, moves=False)
 
 
 @outlined

@@ -12,9 +12,10 @@ from .gemm import panel_width, panels
 from .jit import entry, outlined
 from .layout import N_IN, N_OUT, WT, B, W, cache_aligned
 from .network import transpose_tile
+from .operands import check_answers, check_indices, check_rows
 from .simd import ROWS, at, constant, lanes
 from .threads import WEIGHTS_TAKEN, barrier, take
-from .training import tasks_of, train_epoch
+from .training import make_data, make_ready, run_epoch, tasks_of
 
 
 @outlined
@@ -64,13 +65,25 @@ def batch_gradient(state, x, labels, targets, weights, rows, share):
         nothing = np.empty(0, state.dtype)
         half.slots = Slots(state.gradients[:state.net.w.size], nothing, state.gradients[state.net.w.size:], nothing)
         half.recipe = state.recipe._replace(rule=update_rules.GRADIENT, l2=0.0, alpha=0.0)
+        half.seen, half.data = (None,) * 4, None
         half.update = state.recipe._replace(tasks=tasks_of(state.sizes[:-1], state.dtype))
         half.totals = Totals(*(np.zeros_like(array) for array in state.totals))
+    check_indices("rows", rows, len(x))
+    if len(rows) > state.recipe.batch:
+        raise ValueError(f"rows must be at most a batch of {state.recipe.batch}, got {len(rows)}")
+    arrays = x, labels, targets, weights
+    if any(one is not other for one, other in zip(arrays, state.half.seen, strict=True)):
+        # As long as the data, hence once and not at every step.
+        check_rows(x, state.sizes[0], state.dtype)
+        check_answers(len(x), state.sizes[-1], state.recipe.loss, labels, targets, weights)
+        state.half.seen, state.half.data = arrays, make_data(x, state.scale, labels, targets, weights, state.dtype)
+        if state.half.work is None:
+            make_ready(state.half, x)
     state.gradients[:] = 0
     if len(rows) == 0:
         return 0.0, 0.0, 0.0
     state.half.steps_before_epoch, state.half.totals.sums[3] = state.step, 0.0
-    return train_epoch(state.half, x, labels, targets, weights, rows, np.array([share]))
+    return run_epoch(state.half, state.half.data, rows, np.array([share]))
 
 
 def apply_gradients(state, learning_rate):

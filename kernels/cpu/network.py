@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .. import update_rules
 from ..losses import SOFTMAX_XENT
 from .functions import activate, apply_rule
 from .gemm import UNROLL, columns_tile, panel_width, panels, rows_tile, sparse_tile
@@ -307,7 +308,7 @@ def update_panel(net, slots, work, layer, q, m, thread, rule, l2, constants):
             here = block + g * width
             apply_rule(rule, at(net.w, here), tile, at(slots.w1, here), at(slots.w2, here), min(ROWS, real - g),
                        width if columns > lanes(tile) else lanes(tile), width, constant(l2, tile), constants)
-            if layer > 0:
+            if layer > 0 and rule != update_rules.GRADIENT:  # which leaves W as it is
                 wt = at(net.wt, net.table[layer, WT] + q * n_out * width + p * width * width + g)
                 transpose_tile(at(net.w, here), min(ROWS, real - g), min(columns, width), wt)
 

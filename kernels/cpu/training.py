@@ -167,7 +167,7 @@ def is_narrow(sizes, batch):
     return max(sizes) <= NARROW_WIDTH and weights <= min(NARROW_WEIGHTS, NARROW_WEIGHTS_PER_ROW * batch)
 
 
-def _make_ready(state, x):
+def make_ready(state, x):
     """Chooses how to train on these data, and allocates what that needs."""
     sizes, dtype, threads, batch = state.sizes, state.dtype, state.threads, state.recipe.batch
     table, need = plan(sizes, state.activations, batch, dtype)
@@ -200,7 +200,12 @@ def train_epoch(state, x, labels, targets, weights, order, rates):
                          f"got {len(rates)}")
     data = make_data(x, state.scale, labels, targets, weights, state.dtype)
     if state.work is None:
-        _make_ready(state, x)
+        make_ready(state, x)
+    return run_epoch(state, data, order, rates)
+
+
+def run_epoch(state, data, order, rates):
+    """`train_epoch` on arguments that are checked, with all that it needs allocated."""
     order, rates = as_input(order, np.int64), as_input(rates, np.float64)
     state.steps_before_epoch = state.step
     state.totals.sums[:] = 0.0
