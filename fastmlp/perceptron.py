@@ -125,6 +125,8 @@ def train_perceptron(X, y, *, mode="online", max_epochs=1000, shuffle=False, see
     """
     checks.choice("mode", mode, MODES)
     max_epochs = checks.integer("max_epochs", max_epochs)
+    if not isinstance(shuffle, bool | np.bool_):
+        raise TypeError(f"shuffle must be True or False, got {shuffle!r}")
     if shuffle and mode == "batch":
         raise ValueError("shuffle=True needs mode='online': a batch pass sums over all rows, whatever their order")
     rng = np.random.default_rng(None if seed is None else checks.integer("seed", seed, minimum=0))

@@ -1,4 +1,5 @@
 """The cache of compiled kernels: found again, never stale, never in the way."""
+import concurrent.futures
 import os
 import shutil
 import subprocess
@@ -35,8 +36,8 @@ def copied(tmp_path):
     return tmp_path
 
 
-def run(folder, cache, **environment):
-    child = subprocess.run([sys.executable, "-c", PROGRAM], cwd=folder, capture_output=True, text=True, timeout=300,
+def run(folder, cache, program=PROGRAM, **environment):
+    child = subprocess.run([sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, timeout=300,
                            env={**os.environ, "FASTMLP_CACHE_DIR": str(cache), "PYTHONPATH": "", **environment})
     assert child.returncode == 0, child.stderr
     return child.stdout.strip()
@@ -77,3 +78,31 @@ def test_folder_follows_the_environment(monkeypatch, tmp_path):
     assert jit.cache_folder() == tmp_path
     monkeypatch.delenv("FASTMLP_CACHE_DIR")
     assert jit.cache_folder().name == "fastmlp"
+
+
+def test_two_processes_may_compile_at_once(copied):
+    cache = copied / "cache"
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        printed = list(pool.map(lambda _: run(copied, cache), range(2)))
+    assert [line.startswith("0.25 [") for line in printed] == [True, True]
+    assert run(copied, cache) == "0.25 []"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs resource limits")
+def test_a_full_disk_costs_time_only(copied):
+    """No file may grow beyond 4 KiB: what the machine code is written to fails half way."""
+    limited = PROGRAM.replace("import logging, sys", "import logging, resource, signal, sys\n"
+                              "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+                              "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))")
+    cache = copied / "cache"
+    printed = run(copied, cache, program=limited)
+    assert printed.startswith("0.25 [")
+    assert "cannot be kept" in printed
+    assert run(copied, cache).startswith("0.25 [")        # what was left behind is no hindrance
+
+
+@pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="needs a user whom permissions bind")
+def test_a_read_only_home_costs_time_only(copied):
+    home = copied / "home"
+    home.mkdir(mode=0o500)
+    assert run(copied, home / "cache").startswith("0.25 [")

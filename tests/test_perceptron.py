@@ -160,6 +160,7 @@ def test_ctrl_c_leaves_the_unit_so_far(monkeypatch):
     ({"mode": "onlin"}, "mode must be one of 'online', 'batch', got 'onlin'; did you mean 'online'"),
     ({"max_epochs": 0}, "max_epochs must be at least 1"),
     ({"mode": "batch", "shuffle": True}, "shuffle=True needs mode='online'"),
+    ({"shuffle": np.array([1, 2])}, "shuffle must be True or False"),
     ({"seed": -1}, "seed must be at least 0"),
     ({"dtype": "float16"}, "dtype must be 'float32' or 'float64'"),
     ({"device": "abacus"}, "device must be"),

@@ -172,6 +172,8 @@ def operation(function=None, *, doubles=()):
 
 
 _NUMBERS = (int, float, numpy.number)
+_SCALARS = frozenset("activation rule learning_rate step scale rate seed layer loss parameter l2 l1 intercept steps "
+                     "c0 c1 c2 c3 k0 k1".split())
 _NOT_FLOATS = {"labels": "int64", "rows": "int64", "active": "bool"}
 
 
@@ -195,7 +197,7 @@ def _check_arrays(operation, names, arguments, doubles):
             elif value.dtype != _NOT_FLOATS.get(name) and (operation, name, kind) != ("gather", "x", "B"):
                 raise TypeError(f"{operation}: {name} must be {_NOT_FLOATS.get(name, 'float32 or float64')}, "
                                 f"got {value.dtype}: pass {name}.astype(...)")
-        elif value is not None and not isinstance(value, _NUMBERS):
+        elif value is not None and not (name in _SCALARS and isinstance(value, _NUMBERS)):
             raise TypeError(f"{operation}: {name} must be a NumPy array, got {type(value).__name__}")
 
 
