@@ -172,8 +172,8 @@ def operation(function=None, *, doubles=()):
 
 
 _NUMBERS = (int, float, numpy.number)
-_SCALARS = frozenset("activation rule learning_rate step scale rate seed layer loss parameter l2 l1 intercept steps "
-                     "c0 c1 c2 c3 k0 k1".split())
+_SCALARS = {"activation", "rule", "learning_rate", "step", "scale", "rate", "seed", "layer", "loss", "parameter", "l2",
+            "l1", "intercept", "steps", "c0", "c1", "c2", "c3", "k0", "k1"}
 _NOT_FLOATS = {"labels": "int64", "rows": "int64", "active": "bool"}
 
 
