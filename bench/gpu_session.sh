@@ -7,11 +7,12 @@
 # process of its own with its own time limit and log; one that fails is named at the end and does not stop the next.
 # Peers that are not installed are named.
 #
-# Needs no network. Of Python packages: fastmlp itself (this checkout will do), numpy, numba, numba-cuda with nvvm,
-# nvrtc and nvjitlink, cupy-cuda13x, safetensors, tqdm, threadpoolctl, pytest, greenlet (for the simulator beside which
-# the device's tests stand); as peers torch and jax with its CUDA plugin. Wheels to carry where they are missing, for
-# Python 3.12: greenlet, nvidia-nvvm (unless a CUDA toolkit is installed), threadpoolctl, safetensors, tqdm.
-# compute-sanitizer comes with the CUDA toolkit.
+# Needs no network. Of Python packages: fastmlp itself (this checkout will do), numpy, numba, numba-cuda 0.30 or later
+# with nvvm, nvrtc and nvjitlink, cupy-cuda13x, safetensors, tqdm, threadpoolctl, pytest, greenlet (for the simulator
+# beside which the device's tests stand); as peers torch and jax with its CUDA plugin. Wheels to carry where they are
+# missing or older, for Python 3.12: greenlet, numba-cuda, nvidia-nvvm (unless a CUDA toolkit is installed; not of a later
+# CUDA than the driver's, which refuses its PTX), threadpoolctl, safetensors, tqdm. compute-sanitizer comes with the CUDA
+# toolkit.
 set -u
 cd "$(dirname "$0")/.."
 out=$(mkdir -p "${1:-gpu-session}" && cd "${1:-gpu-session}" && pwd)

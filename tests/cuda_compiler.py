@@ -1,6 +1,6 @@
 """Compile every CUDA kernel without a GPU and ask the linker for its registers and spills.
 
-`python tests/cuda_compiler.py` prints the table of kernels and architectures.
+`python tests/cuda_compiler.py` prints the table of kernels and architectures, bench/CUDA_KERNELS.md.
 """
 import inspect
 import re
@@ -158,16 +158,23 @@ def report(entry, cc):
 
 
 def table():
-    titles = [f"sm_{a}{b}" for a, b in ARCHITECTURES]
-    yield f"{'kernel':36}" + "".join(f"{title:>20}" for title in titles)
+    """The lines of bench/CUDA_KERNELS.md."""
+    from importlib.metadata import version
+
+    packages = ", ".join(f"{name} {version(name)}" for name in ("numba-cuda", "nvidia-nvvm", "nvidia-nvjitlink"))
+    yield "<!-- Generated: python tests/cuda_compiler.py > bench/CUDA_KERNELS.md -->"
+    yield "# Every CUDA kernel on every architecture"
+    yield ""
+    yield f"Registers of a thread / bytes spilled / bytes of shared memory of a block; {packages}; compiled, not run."
+    yield ""
+    yield "| kernel | threads | " + " | ".join(f"sm_{a}{b}" for a, b in ARCHITECTURES) + " |"
+    yield "|---|---|" + "---|" * len(ARCHITECTURES)
     for entry in entries():
         cells = {cc: report(entry, cc) for cc in entry.architectures()}
-        words = (f"{r.registers:>6} / {r.spills:>3} / {r.shared:>5}" if (r := cells.get(cc)) else f"{'-':>20}"
-                 for cc in ARCHITECTURES)
-        yield f"{entry!s:36}" + "".join(words)
+        words = (f"{r.registers} / {r.spills} / {r.shared}" if (r := cells.get(cc)) else "-" for cc in ARCHITECTURES)
+        yield f"| {entry} | {entry.threads} | " + " | ".join(words) + " |"
 
 
 if __name__ == "__main__":
-    print("registers / bytes spilled / bytes of shared memory")
     for line in table():
         print(line, flush=True)

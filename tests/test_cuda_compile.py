@@ -4,6 +4,8 @@
 """
 import os
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -65,3 +67,16 @@ def test_every_kernel_is_in_the_table():
     written = sum(len(re.findall(r"^ *@cuda\.jit", path.read_text(encoding="utf-8"), re.M)) for path in sources)
     names = {entry.kernel.py_func.__qualname__ + entry.kernel.py_func.__module__ for entry in ENTRIES}
     assert len(names) == written
+
+
+def test_numpy_without_row_stack():
+    """NumPy 2.5 dropped what numba-cuda asks for on import."""
+    code = """
+import numpy as np
+if hasattr(np, "row_stack"):
+    del np.row_stack
+from fastmlp.kernels.cuda import shims
+assert np.row_stack is np.vstack
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr

@@ -93,6 +93,16 @@ def test_evaluate_is_the_references(package, place, name):
     assert tuple(package.evaluate(state, x[:0], labels[:0], targets[:0], weights[:0])) == (0, 0, 0)
 
 
+@pytest.mark.parametrize("name", ["softmax_40_classes", "images_dropout"])
+def test_the_same_bits_twice(package, place, name):
+    run, outcomes = at_most(cases.RUNS[name], place), []
+    for _ in range(2):
+        state = run.prepare(package, np.float32)
+        totals = run.train(package, state, np.float32)
+        outcomes.append(parameters_of(package, state, run, np.float32).tobytes() + totals.tobytes())
+    assert outcomes[0] == outcomes[1]
+
+
 @pytest.mark.parametrize("name", ["rule_adam", "dropout"])
 def test_continuing_gives_the_same_bits(package, place, name):
     run, dtype = at_most(cases.RUNS[name], place), np.float32

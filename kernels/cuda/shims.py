@@ -5,25 +5,23 @@
   pip install "cuda-toolkit==13.0.*".
 - Numba's own CUDA target is deprecated; numba-cuda takes its place under the same name once it is installed.
   Its successor, numba-cuda-mlir, has no simulator yet: the change will be in this file.
-- Numba synchronises with the stream that an array's producer names whenever it takes the array, which is not allowed
-  while a graph is captured. All our work is on one stream, so this is switched off.
+- Numba warns of every launch of few blocks. Ours are few where the work is little; the warning is switched off.
 """
-import os
-
 import numpy as np
 
 if not hasattr(np, "row_stack"):
-    np.vstack = np.vstack
-
-os.environ.setdefault("NUMBA_CUDA_ARRAY_INTERFACE_SYNC", "0")
-
-from numba import cuda
+    np.row_stack = np.vstack  # noqa: NPY201
 
 try:
     import numba_cuda  # noqa: F401  (its presence is what counts)
 except ImportError as error:
     raise ImportError("the CUDA kernels need numba-cuda: pip install 'fastmlp[cuda13]', or 'fastmlp[cuda12]' for a "
                       "driver of CUDA 12") from error
+
+from numba import cuda
+from numba.cuda.core import config
+
+config.CUDA_LOW_OCCUPANCY_WARNINGS = 0
 
 
 def device(function):

@@ -213,6 +213,8 @@ class Training:
     def warm_up(self, dtype):
         """Compiles what training and inference of a small net enter, for one dtype."""
         dtype = np.dtype(dtype)
+        if dtype in self.warm:
+            return
         labels, none, no_weights = np.zeros(2, np.int64), np.empty((0, 0), dtype), np.empty(0, dtype)
         state = self.prepare(np.zeros(14, dtype), (3, 2, 2), (codes.RELU, codes.IDENTITY), dropout=(0.0, 0.0), loss=0,
                              rule=update_rules.SGD, hyper=(0, 0, 0, 0), l2=0.0, batch_size=2, scale=1.0, seed=0,
