@@ -25,6 +25,7 @@ from .labels import joint_task, summary
 
 log = logging.getLogger("fastmlp")
 PATIENCE = 5.0               # seconds for the other ranks to raise an error as well, before all are ended
+FORWARDING = 1.0             # seconds for the launcher to pass on what a rank has said: Abort does not wait for it
 
 
 def ranks_of(comm):
@@ -115,9 +116,10 @@ class Ranks(Alone):
         deadline = time.monotonic() + PATIENCE
         while not everyone.Test():
             if time.monotonic() > deadline:
-                print(f"fastmlp: rank {self.rank} of {self.size} failed, all ranks end:", file=sys.stderr)
-                traceback.print_exception(kind, error, trace)
+                sys.stderr.write(f"fastmlp: rank {self.rank} of {self.size} failed, all ranks end: {error!r}\n"
+                                 + "".join(traceback.format_exception(kind, error, trace)))
                 sys.stderr.flush()
+                time.sleep(FORWARDING)
                 self._comm.Abort(1)
             time.sleep(0.02)
 

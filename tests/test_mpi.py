@@ -116,15 +116,14 @@ def test_every_rank_says_what_is_wrong(tmp_path):
     assert zero["a hole"].startswith("ValueError: rank 1 of 2 raised ValueError: X must")
 
 
-@pytest.mark.parametrize(("what", "message"), [("raises", "KeyError: 'nothing here'"), ("dies", None)])
+@pytest.mark.parametrize(("what", "message"), [("raises", "KeyError('nothing here')"), ("dies", None)])
 def test_a_rank_that_fails_ends_all(tmp_path, what, message):
     started = monotonic()
     run = launch(2, what, tmp_path, seconds=60)
     assert run.returncode != 0
     assert monotonic() - started < 30
     if message is not None:
-        assert "fastmlp: rank 1 of 2 failed, all ranks end:" in run.stderr
-        assert message in run.stderr
+        assert f"fastmlp: rank 1 of 2 failed, all ranks end: {message}\nTraceback" in run.stderr
 
 
 def test_one_rank_is_the_plain_call():
