@@ -135,6 +135,23 @@ def test_nan_is_seen(kernels):
         assert np.isnan(dz[4]).all()
 
 
+def test_same_names():
+    missing = {"perceptron_epoch", "shuffle", "batch_gradient", "apply_gradients"}
+    assert set(reference.__all__) - set(dir(simulated)) == missing
+
+
+def test_what_may_be_left_out(kernels):
+    rng = np.random.default_rng(0)
+    x, w, b = (cases.integers(rng, shape, np.float32) for shape in ((5, 3), (3, 4), (4,)))
+    y = kernels.dense_forward(x, w, b, act.RELU)
+    np.testing.assert_array_equal(y, np.maximum(x @ w + b, 0))
+    expected = reference.dropout(x, 0.5, 1, 2, 3)
+    np.testing.assert_array_equal(kernels.dropout(x, 0.5, 1, 2, 3), expected)
+    labels, dz = np.array([0, 1, 2, 3, 0]), np.empty_like(y)
+    loss = kernels.softmax_xent(y, labels, None, None, dz)
+    assert loss == pytest.approx(reference.softmax_xent(y, labels, None, None, np.empty_like(y)), rel=1e-6)
+
+
 def test_philox_known_answer(kernels):
     words = kernels.philox(0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344, 0xa4093822, 0x299f31d0)
     assert [int(word) for word in words] == [0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1]

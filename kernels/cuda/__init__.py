@@ -1,6 +1,8 @@
 """The kernels for NVIDIA GPUs: Numba's @cuda.jit, compiled on first use for the GPU at hand.
 
 The contract (operands, shapes, codes) stands in `fastmlp.kernels`; the mathematics in `fastmlp.kernels.reference`.
+Not here: `perceptron_epoch` and `shuffle`, scikit-learn's perceptron, whose every row waits for the one before; and
+`batch_gradient` and `apply_gradients`, a step shared with other processes.
 Read `dense` first (the products, with what is fused onto them), then `losses`, `steps` and `training`.
 """
 from .ops import (

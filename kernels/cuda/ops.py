@@ -39,16 +39,32 @@ def given(array):
     return cuda.to_device(array) if isinstance(array, np.ndarray) else array
 
 
-def dense_forward(x, w, b, activation, y):
-    """y (m, n) = f(x W + b)."""
+def new(shape, like):
+    """An array for an output that was left out: NumPy's for NumPy's, else on the GPU."""
+    if isinstance(like, np.ndarray):
+        return np.empty(shape, like.dtype)
+    import cupy
+
+    return cupy.empty(shape, type_of(like))
+
+
+def is_given(array):
+    """Whether labels, targets or weights are there: None and an empty array mean that they are not."""
+    return array is not None and 0 not in tuple(array.shape)
+
+
+def dense_forward(x, w, b, activation, y=None):
+    """y (m, n) = f(x W + b), which is returned."""
     (m, k), n, dtype = x.shape, w.shape[1], type_of(x)
+    y = new((m, n), x) if y is None else y
     if m * n == 0:
-        return
+        return y
     tile = choose_tile(dtype, m, n)
     grid = blocks(n, tile.columns), blocks(m, tile.rows)
     dense_kernels(dtype, tile).forward[grid, tile.threads](
         given(x), 0, given(w), 0, given(b), 0, given(one_batch(m)), k, n, activation, flat(y), 0,
         given(np.zeros(1, dtype)), 0, 0, dtype(1), 0, 0, 0)
+    return y
 
 
 def dense_backward(x, w, y, dy, activation, dz, dx, dw, db):
@@ -79,17 +95,17 @@ def softmax_xent(z, labels, targets, weights, dz):
 
 def sigmoid_xent(z, targets, weights, dz):
     """The mean binary cross-entropy of sigmoid outputs, dz its gradient."""
-    return _loss(loss_codes.SIGMOID_XENT, z, np.empty(0, np.int64), targets, weights, dz)
+    return _loss(loss_codes.SIGMOID_XENT, z, None, targets, weights, dz)
 
 
 def squared_error(z, targets, weights, dz):
     """The mean squared error, dz its gradient."""
-    return _loss(loss_codes.SQUARED_ERROR, z, np.empty(0, np.int64), targets, weights, dz)
+    return _loss(loss_codes.SQUARED_ERROR, z, None, targets, weights, dz)
 
 
 def pointwise_loss(loss, parameter, z, targets, weights, dz):
     """The mean of one of the pointwise losses (Huber, absolute, Poisson, quantile), dz its gradient."""
-    return _loss(loss, z, np.empty(0, np.int64), targets, weights, dz, parameter)
+    return _loss(loss, z, None, targets, weights, dz, parameter)
 
 
 def _loss(loss, z, labels, targets, weights, dz, parameter=0.0):
@@ -97,7 +113,11 @@ def _loss(loss, z, labels, targets, weights, dz, parameter=0.0):
     if m == 0:
         return 0.0
     dtype = type_of(z)
-    labelled, weighted = 0 not in tuple(labels.shape), 0 not in tuple(weights.shape)
+    labelled, weighted = is_given(labels), is_given(weights)
+    nothing = np.zeros(1, dtype)
+    labels = labels if labelled else np.zeros(1, np.int64)
+    targets = targets if is_given(targets) else nothing
+    weights = weights if weighted else nothing
     control = cuda.to_device(one_batch(m, labelled, weighted))
     sums, order = cuda.to_device(np.zeros(4)), cuda.to_device(np.zeros(1, np.int64))
     values, right = cuda.device_array(m, dtype), cuda.device_array(m, np.int64)
@@ -146,13 +166,15 @@ def update(rule, hyper, learning_rate, step, w, g, s1, s2):
 STEP_CONSTANTS = update_rules.define(lambda function: function, None, None).step_constants
 
 
-def dropout(x, rate, seed, step, layer, y):
-    """y = x / (1 - rate) where kept, else 0; masks as in the other packages."""
+def dropout(x, rate, seed, step, layer, y=None):
+    """y = x / (1 - rate) where kept, else 0, which is returned; masks as in the other packages."""
     m, n = x.shape
+    y = new((m, n), x) if y is None else y
     if m * n:
         dtype = type_of(x)
         philox.drop[blocks(m * n, philox.THREADS), philox.THREADS](
             given(x), m, n, dtype(1 / (1 - rate)), keep_threshold(rate), seed, step, layer, flat(y))
+    return y
 
 
 def philox_words(c0, c1, c2, c3, k0, k1):
