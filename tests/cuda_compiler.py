@@ -2,6 +2,7 @@
 
 `python tests/cuda_compiler.py` prints the table of kernels and architectures, bench/CUDA_KERNELS.md.
 """
+import functools
 import inspect
 import re
 import subprocess
@@ -125,6 +126,7 @@ def compile_kernel(entry, cc, output):
     return code
 
 
+@functools.cache
 def linked(entry, cc):
     """nvJitLink's handle after it made machine code from the kernel's LTO-IR."""
     code = compile_kernel(entry, cc, "ltoir")
