@@ -12,7 +12,7 @@ BENCH = Path(__file__).parent / "bench"
 
 def pytest_addoption(parser):
     parser.addoption("--benchmark", action="store_true", help="run the benchmarks in bench/ instead of the tests")
-    parser.addoption("--long", action="store_true", help="attack for hours rather than seconds (tests/README.md)")
+    parser.addoption("--long", action="store_true", help="make many more of the random attacks (tests/README.md)")
 
 
 @pytest.hookimpl(wrapper=True)
