@@ -459,20 +459,23 @@ def run_op(package):
         before = {name: snapshot(arguments[name]) for name in inputs}
         plain = {name: np.array(value, copy=True) if isinstance(value, np.ndarray) else value
                  for name, value in arguments.items()}
+
+        def untouched():
+            """No input is changed, unless it is the memory of an output as well."""
+            for name in inputs:
+                shared = any(np.may_share_memory(arguments[name], arguments[other]) for other in arguments
+                             if other not in inputs and isinstance(arguments[name], np.ndarray)
+                             and isinstance(arguments[other], np.ndarray))
+                if snapshot(arguments[name]) != before[name] and not shared:
+                    raise Wrong(f"{op}: {name} was changed")
+
         try:
             with np.errstate(all="ignore"):
                 result = getattr(package, op)(*arguments.values())
         except (*ERRORS, NumbaError, AttributeError, IndexError) as error:
-            for name in inputs:
-                if snapshot(arguments[name]) != before[name]:
-                    raise Wrong(f"{op}: {name} was changed by a call that was refused") from error
+            untouched()
             return refused(error, [*arguments, op, "argument"]) if package is cpu else "refused"
-        for name in inputs:
-            shared = any(np.may_share_memory(arguments[name], arguments[other]) for other in arguments
-                         if other not in inputs and isinstance(arguments[name], np.ndarray)
-                         and isinstance(arguments[other], np.ndarray))
-            if snapshot(arguments[name]) != before[name] and not shared:
-                raise Wrong(f"{op}: {name} was changed")
+        untouched()
         if package is not cpu:
             return "right"
         doubles = {name: value.astype(np.float64) if getattr(value, "dtype", np.dtype(int)).kind == "f" else value
