@@ -81,6 +81,7 @@ REFUSED = [
     ("perceptron_online", ONLINE, {"theta": read_only(ones(3))}, "theta is written, but it is read-only"),
     ("perceptron_online", ONLINE, {"theta": ONLINE["x"][0]}, "must not share memory"),
     ("perceptron_batch", BATCH, {"delta": ones(3)}, "needs x"),
+    ("forward", FORWARD, {"out": [[0.0, 0.0]]}, "out must be a C-contiguous writable"),
     ("forward", FORWARD, {"parameters": ones(13)}, r"parameters must have shape \(14,\)"),
     ("forward", FORWARD, {"parameters": ones(14, dtype=np.int64)}, "parameters must be an array of float32"),
     ("forward", FORWARD, {"activations": ()}, "activations must be 1 codes"),

@@ -242,8 +242,8 @@ def forward(parameters, sizes, activations, x, scale, n_threads, out):
     check_net(parameters, sizes, activations, n_threads)
     dtype = parameters.dtype
     check_rows(x, sizes[0], dtype)
-    if out.shape != (len(x), sizes[-1]) or out.dtype != dtype or not out.flags.carray \
-            or np.may_share_memory(out, x):
+    if not isinstance(out, np.ndarray) or out.shape != (len(x), sizes[-1]) or out.dtype != dtype \
+            or not out.flags.carray or np.may_share_memory(out, x):
         raise ValueError(f"out must be a C-contiguous writable {dtype} array of shape {(len(x), sizes[-1])}, "
                          "apart from x")
     if len(x) == 0:
