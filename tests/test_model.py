@@ -120,12 +120,16 @@ def test_predicts_as_scikit_learn_with_the_same_weights(activation, classes, dev
 
 @DEVICES
 def test_each_row_is_predicted_by_itself(device):
-    """Any subset, any order, one row at a time; also more rows than a block."""
+    """Any subset, any order, one row at a time; also more rows than a block.
+
+    Products of other shapes are summed in another order: float32 logits of size 10 differ by some 1e-6, and a
+    probability differs by as much of itself as its logit does.
+    """
     X, y = blobs(3000)
     model = fastmlp.train(X, y, **QUICK | {"device": device})
     whole = model.predict_proba(X)
-    np.testing.assert_allclose(model.predict_proba(X[::-7]), whole[::-7], rtol=1e-6)
-    np.testing.assert_allclose(np.vstack([model.predict_proba(X[i:i + 1]) for i in range(20)]), whole[:20], rtol=1e-6)
+    np.testing.assert_allclose(model.predict_proba(X[::-7]), whole[::-7], rtol=1e-5)
+    np.testing.assert_allclose(np.vstack([model.predict_proba(X[i:i + 1]) for i in range(20)]), whole[:20], rtol=1e-5)
     assert whole.dtype == np.float32
 
 
