@@ -25,7 +25,7 @@ from .gemm import columns_tile, panel_width, rows_tile
 from .jit import inlined, loop_entry, outlined
 from .layout import ACTIVATION, N_IN, N_OUT, B, W
 from .losses import loss_row, softmax_label_panel
-from .network import input_number, input_vector
+from .network import fetch_row, input_number, input_vector
 from .simd import (
     ROWS,
     at,
@@ -79,6 +79,8 @@ def _gather(data, order, first, present, n, scratch, x):
     """Rows order[first ...] into the lanes of x (n features, P apart); lanes from `present` on become zero."""
     width, count = panel_width(x), lanes(x)
     real = min(present, count)
+    for r in range(count):
+        fetch_row(data, order, first + count + r, n)
     for c in range(0, n, count):
         if c + count <= n or data.itemsize > 1:
             for r in range(real):

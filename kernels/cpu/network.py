@@ -28,6 +28,7 @@ from .simd import (
     VECTOR_BYTES,
     at,
     constant,
+    fetch,
     get,
     lanes,
     load,
@@ -78,6 +79,7 @@ class Data(NamedTuple):
 
 
 LINE_BYTES = 64                  # of cache
+FETCH_AHEAD = 4                  # rows: of MNIST in random order, a step of lab 1 97 -> 63 µs
 
 
 # ------------------------------------------------------------------------------- input
@@ -98,6 +100,15 @@ def input_number(data, start, j, like):
     if data.itemsize == 1:
         return constant(get(at(data.x, start), j), like) * constant(data.scale, like)
     return get(reinterpret(at(data.x, start * data.itemsize), like), j) * constant(data.scale, like)
+
+
+@inlined
+def fetch_row(data, order, i, n):
+    """Asks for the row that is number i of the order, if there is one: rows lie anywhere, each is a wait for memory."""
+    if i < order.size:
+        size = n * data.itemsize
+        for line in range(0, size, LINE_BYTES):
+            fetch(at(data.x, order[i] * size + line))
 
 
 @outlined
@@ -190,6 +201,7 @@ def forward_block(net, work, data, order, first, start, m, thread, seed, step_nu
     rows = (real + ROWS - 1) // ROWS * ROWS
     for r in range(first, first + real):
         row = order[start + r] if order.size > 0 else start + r
+        fetch_row(data, order, start + r + FETCH_AHEAD, n_in)
         gather_row(data, row, n_in, at(work.h, r * width), capacity, at(work.nonzero, r), sparse)
     if sparse:
         for r in range(0, rows, ROWS):

@@ -483,6 +483,20 @@ def next_line(typingctx, pointer):
 
 
 @intrinsic
+def fetch(typingctx, pointer):
+    """Asks for the cache line there, which need not exist."""
+
+    def codegen(context, builder, sig, args):
+        i8, i32 = ir.IntType(8), ir.IntType(32)
+        function = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(ir.VoidType(), [i8.as_pointer(), i32, i32, i32]), "llvm.prefetch.p0")
+        builder.call(function, [builder.bitcast(args[0], i8.as_pointer()), *(ir.Constant(i32, n) for n in (0, 3, 1))])
+        return context.get_dummy_value()
+
+    return types.void(pointer), codegen
+
+
+@intrinsic
 def reinterpret(typingctx, pointer, like):
     """The same address as a pointer of the type of `like`."""
 
