@@ -218,7 +218,7 @@ def fit(data, train_rows, options, validation_data=None, model=None, ranks=ALONE
                 rates = rates_of(schedule, optimizer.learning_rate, epoch, epochs * steps, steps)
                 totals = feed.train_epoch(kernels, state, rng, rates)
                 numbers = _means(totals, len(train_rows), model)
-                _synchronise(kernels, state, model, numbers["loss"], optimizer)
+                _synchronise(kernels, state, model, numbers["loss"], optimizer, steps)
                 ranks.same_bits(model.parameters)
                 if validation is not None:
                     numbers |= _means(*ranks.evaluate(kernels, state, validation), model, "val_")
@@ -311,14 +311,15 @@ def _read_if_finite(kernels, state, model):
     return finite
 
 
-def _synchronise(kernels, state, model, loss, optimizer):
+def _synchronise(kernels, state, model, loss, optimizer, steps):
     finite = math.isfinite(loss) and _read_if_finite(kernels, state, model)
     if not finite:
+        failed = state.failed_step and f", step {state.failed_step - (state.step - steps)} of {steps}"
         raise DivergedError(
-            f"training diverged in epoch {len(model.history) + 1}: the loss is {loss:.4g} and the weights are "
-            f"no longer all finite numbers. Lower learning_rate (now {optimizer.learning_rate:g}), scale the columns "
-            "of X (and y, if numbers) to about -1 to 1, or pass dtype='float64'. This error's .model has the weights "
-            "of the last epoch that ended finite.", model)
+            f"training diverged in epoch {len(model.history) + 1}{failed or ''}: the loss is {loss:.4g} and the "
+            f"weights are no longer all finite numbers. Lower learning_rate (now {optimizer.learning_rate:g}), scale "
+            "the columns of X (and y, if numbers) to about -1 to 1, or pass dtype='float64'. This error's .model has "
+            "the weights of the last epoch that ended finite.", model)
 
 
 def _take_up_optimizer(kernels, state, model, optimizer):

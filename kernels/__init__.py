@@ -71,7 +71,8 @@ prepare(parameters, sizes, activations, *, dropout, loss, rule, hyper, l2, batch
     l2 adds ½ l2 Σ w² over weights, not biases, to the objective (its gradient, not to the loss shown);
     alpha adds ½ alpha Σ w² / Σᵢ wᵢ, as scikit-learn does: so much for the batch, not for a row of it.
     loss_parameter is δ of HUBER and q of QUANTILE.
-    state.step counts finished optimizer steps. `cuda` takes precision="tf32" or "bf16" as well: the products of
+    state.step counts finished optimizer steps; state.failed_step is the first whose loss was not finite, 0 if there
+    was none (`cuda` does not know it: 0). `cuda` takes precision="tf32" or "bf16" as well: the products of
     training steps on the tensor cores.
 train_epoch(state, x, labels, targets, weights, order, rates) -> (loss_sum, correct, weight_sum)
     order int64 (n,): the rows to visit; rates float64 (steps,): the learning rate of each batch, and

@@ -207,6 +207,7 @@ def test_nan_is_seen_in_training(package):
     steps = -(-run.rows // run.batch_size)
     loss_sum, _, _ = package.train_epoch(state, x, labels, targets, weights, np.arange(run.rows), np.full(steps, 0.1))
     assert np.isnan(loss_sum)
+    assert state.failed_step == 1 + 100 // run.batch_size > 1
     assert np.isnan(parameters_of(package, state, run, np.float32)).any()
 
 

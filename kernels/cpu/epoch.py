@@ -45,7 +45,7 @@ class Totals(NamedTuple):
 
     row_loss: np.ndarray         # float64 (batch,)
     row_right: np.ndarray        # float64 (batch,)
-    sums: np.ndarray             # float64 (4,): Σ loss, Σ right, Σ weights, steps done
+    sums: np.ndarray             # float64 (5,): Σ loss, Σ right, Σ weights, steps, first of them to fail
 
 
 @inlined
@@ -61,6 +61,14 @@ def batch_weight(data, order, start, m):
 @inlined
 def step_l2(recipe, weight_sum):
     return recipe.l2 + (recipe.alpha / weight_sum if weight_sum > 0.0 else 0.0)
+
+
+@inlined
+def count_step(totals, weight_sum):
+    totals.sums[2] += weight_sum
+    totals.sums[3] += 1.0
+    if totals.sums[4] == 0.0 and not np.isfinite(totals.sums[0]):
+        totals.sums[4] = totals.sums[3]
 
 
 @loop_entry
@@ -100,8 +108,7 @@ def train_steps(thread, threads, control, net, slots, work, data, order, rates, 
             for r in range(m):
                 totals.sums[0] += totals.row_loss[r]
                 totals.sums[1] += totals.row_right[r]
-            totals.sums[2] += weight_sum
-            totals.sums[3] += 1.0
+            count_step(totals, weight_sum)
         if not barrier(control, threads):
             return
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from ..losses import SOFTMAX_XENT
 from .dots import ACROSS, DOTS, dots_tile
-from .epoch import batch_weight, step_l2
+from .epoch import batch_weight, count_step, step_l2
 from .functions import activate, apply_rule, step_constants
 from .gemm import columns_tile, panel_width, rows_tile
 from .jit import inlined, loop_entry, outlined
@@ -297,7 +297,6 @@ def train_narrow_steps(thread, threads, control, net, slots, work, data, order, 
             for c in range(chunks):
                 totals.sums[0] += work.sums[c, 0]
                 totals.sums[1] += work.sums[c, 1]
-            totals.sums[2] += weight_sum
-            totals.sums[3] += 1.0
+            count_step(totals, weight_sum)
         if not barrier(control, threads):
             return

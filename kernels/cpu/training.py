@@ -53,7 +53,8 @@ NO_ROWS.flags.writeable = False
 
 
 class State:
-    """Everything training needs, allocated once. `step` counts finished optimizer steps."""
+    """Everything training needs, allocated once. `step` counts finished optimizer steps; `failed_step` is the first
+    whose loss was not finite, 0 if none."""
 
     def __init__(self, parameters, sizes, activations, dropout, recipe, scale, n_threads):
         dtype = parameters.dtype
@@ -73,8 +74,8 @@ class State:
         # Made when the data are seen: they decide whether zeros are skipped.
         self.work = self.train_steps = None
         self.activations = activations
-        self.totals = Totals(np.zeros(recipe.batch), np.zeros(recipe.batch), np.zeros(4))
-        self.steps_before_epoch = 0
+        self.totals = Totals(np.zeros(recipe.batch), np.zeros(recipe.batch), np.zeros(5))
+        self.steps_before_epoch = self.failed_step = 0
         self.inference = None        # made when first asked for
         self.gradients, self.half = None, None   # `gradient`
 
@@ -119,7 +120,7 @@ def make_narrow_work(sizes, table, batch, threads, dtype):
 def make_inference(sizes, activations, dtype, threads, sparse):
     """The table and scratch of inference: a BLOCK of rows for each thread."""
     table, need = plan(sizes, activations, threads * BLOCK, dtype)
-    totals = Totals(np.zeros(threads * BLOCK), np.zeros(threads * BLOCK), np.zeros(4))
+    totals = Totals(np.zeros(threads * BLOCK), np.zeros(threads * BLOCK), np.zeros(5))
     return table, make_work(sizes, need, threads * BLOCK, BLOCK, False, threads, dtype, sparse), totals
 
 
@@ -218,6 +219,8 @@ def run_epoch(state, data, order, rates):
                        state.totals, first, last, state.step, threads=threads)
         if state.pace:
             state.pace.record(threads, (perf_counter() - started) / (last - first))
+    if state.failed_step == 0 and state.totals.sums[4] > 0:
+        state.failed_step = state.steps_before_epoch + int(state.totals.sums[4])
     return tuple(state.totals.sums[:3].tolist())
 
 

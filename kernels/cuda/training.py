@@ -30,6 +30,8 @@ KEPT_DATA = 2                        # data sets that stay on the GPU: what is t
 class State:
     """Everything training needs, allocated once. `step` counts finished optimizer steps."""
 
+    failed_step = 0                      # not known: totals are read once an epoch
+
     def __init__(self, machine, parameters, sizes, activations, dropout, recipe, tiles):
         dtype = np.dtype(str(parameters.dtype)).type
         self.machine, self.dtype, self.sizes, self.activations = machine, dtype, sizes, activations

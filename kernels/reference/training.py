@@ -41,7 +41,8 @@ def prepare(parameters, sizes, activations, *, dropout, loss, rule, hyper, l2, b
     h = batch_buffers(sizes[:1]) + [np.empty_like(yl) if rate else yl for rate, yl in zip(dropout, y, strict=True)]
     hyper = np.asarray(hyper, dtype=np.float64)
     return SimpleNamespace(
-        step=0, sizes=tuple(sizes), activations=tuple(activations), dropout=tuple(dropout), loss=loss, rule=rule,
+        step=0, failed_step=0,
+        sizes=tuple(sizes), activations=tuple(activations), dropout=tuple(dropout), loss=loss, rule=rule,
         hyper_weights=hyper, hyper_biases=np.append(hyper[:3], 0.0), l2=float(l2), alpha=float(alpha),
         loss_parameter=float(loss_parameter),
         batch_size=batch_size, scale=scale, seed=seed,
@@ -57,6 +58,8 @@ def train_epoch(state, x, labels, targets, weights, order, rates):
         for i, learning_rate in enumerate(rates):
             rows = order[i * state.batch_size:(i + 1) * state.batch_size]
             totals += train_step(state, x, rows, *answers(rows, labels, targets, weights), learning_rate)
+            if not state.failed_step and not np.isfinite(totals[0]):
+                state.failed_step = state.step
             if interrupted:
                 raise KeyboardInterrupt
     return tuple(totals.tolist())
