@@ -191,6 +191,24 @@ def test_pace_follows_the_faster_choice():
     assert [alone.choose() for _ in range(100)] == [1] * 100
 
 
+def test_interrupt_between_starting_a_helper_and_noting_it():
+    """The helper waits at a barrier for a caller who will never come: it must be released, and the team go on."""
+    compiled = njit(nogil=True)(count_to_barrier)
+    with threads.Team(3) as team:
+        team.run(compiled, 1)                            # compiles
+        submit = team._helpers.submit
+
+        def interrupted(*task):
+            submit(*task)
+            raise KeyboardInterrupt
+
+        team._helpers.submit = interrupted
+        with pytest.raises(KeyboardInterrupt):
+            team.run(compiled, 1)
+        assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("fastmlp")]
+        team.run(compiled, 1)
+
+
 def test_a_team_survives_an_interrupt_before_the_caller_enters():
     compiled = njit(nogil=True)(count_to_barrier)
 

@@ -167,7 +167,10 @@ class Team:
     def __init__(self, threads):
         self.threads = threads
         self.control = np.zeros(CONTROL_WORDS, np.int64)
-        self._helpers = ThreadPoolExecutor(threads - 1, "fastmlp") if threads > 1 else None
+        self._helpers = self._new_helpers()
+
+    def _new_helpers(self):
+        return ThreadPoolExecutor(self.threads - 1, "fastmlp") if self.threads > 1 else None
 
     def __enter__(self):
         return self
@@ -197,15 +200,24 @@ class Team:
             self._settle(futures, finished)
 
     def _settle(self, futures, finished):
-        """Waits for the helpers. Ctrl-C waits with us: nobody may work on buffers that the caller has let go."""
+        """Waits for the helpers. Ctrl-C waits with us: nobody may work on buffers that the caller has let go.
+
+        If the caller did not finish, the helpers end: Ctrl-C may have come after one was started and before it was
+        noted among the futures.
+        """
         interrupt = None
-        while not all(future.done() for future in futures):
+        while True:
             try:
-                if not finished:
+                if finished:
+                    wait(futures)
+                else:
                     self.control[STOP] = 1
-                wait(futures)
+                    self._helpers.shutdown()
+                break
             except KeyboardInterrupt as error:
                 interrupt = error
+        if not finished:
+            self.control, self._helpers = np.zeros(CONTROL_WORDS, np.int64), self._new_helpers()
         if interrupt is not None:
             raise interrupt
         for future in futures:
