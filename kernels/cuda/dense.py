@@ -15,10 +15,10 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from .. import update_rules
+from . import optimizer
 from . import tile as plain_tile
-from .control import L2, ROWS, STEP
-from .philox import kept
+from .control import ROWS, STEP
+from .philox import dropped
 from .scalars import functions
 from .shims import cuda
 from .tile import ALIGNMENT
@@ -31,11 +31,9 @@ FIRST_BLOCK, W_AT, X_AT, DZ_AT, N_IN, N_OUT, ACROSS = range(7)
 @functools.cache
 def kernels(dtype, tile):
     """The kernels for one dtype and one way to compute a tile (`tile.define`, `tensor_core.define`)."""
-    zero, one = dtype(0), dtype(1)
     tile_rows, tile_columns, threads, elements = tile.rows, tile.columns, tile.threads, tile.shared
     multiply, size = tile.multiply, tile_rows * tile_columns
-    with_slope, apply_rule = functions(dtype).with_slope, functions(dtype).apply_rule
-    sgd, adam, adam_eps = update_rules.SGD, update_rules.ADAM, update_rules.ADAM_EPS
+    with_slope, held, move = functions(dtype).with_slope, optimizer.define(dtype).held, optimizer.define(dtype).move
 
     @cuda.jit(launch_bounds=threads)
     def forward(x, x_at, w, w_at, b, b_at, control, k, n, activation, y, y_at, slopes, slopes_at, training, factor,
@@ -51,11 +49,7 @@ def kernels(dtype, tile):
             if r < m and c < n:
                 value, rise = with_slope(activation, shared[e] + b[b_at + c])
                 if training != 0:
-                    if threshold > 0:
-                        scale = factor if kept(r, c, layer, control[STEP], seed, threshold) else zero
-                        # Dropped is 0 whatever it was: infinity times 0 is not.
-                        value = value * scale if scale > zero else zero
-                        rise = rise * scale
+                    value, rise = dropped(value, rise, factor, threshold, r, c, layer, control[STEP], seed)
                     slopes[slopes_at + r * n + c] = rise
                 y[y_at + r * n + c] = value
 
@@ -100,28 +94,12 @@ def kernels(dtype, tile):
         r0, c0 = block // across * tile_rows, block % across * tile_columns
         multiply(h, table[entry, X_AT] + r0, 1, k, k - r0, k + 1 - r0, dz, table[entry, DZ_AT] + c0, n, 1, n - c0, m,
                  shared)
-        c1, c2, c3, c4, c5 = constants[1], constants[2], constants[3], constants[4], constants[5]
-        c6, c7, c8, l2 = constants[6], constants[7], constants[8], constants[L2]
+        step = held(constants)
         for e in range(t, size, threads):
             r, c = r0 + e // tile_columns, c0 + e % tile_columns
             if r <= k and c < n:
                 here = table[entry, W_AT] + r * n + c
-                weight, first, second = w[here], zero, zero
-                if rule != sgd:
-                    first = s1[here]
-                if adam <= rule <= adam_eps:
-                    second = s2[here]
-                gradient = shared[e]
-                if r < k:                                   # weight decay and l2 are not for biases
-                    gradient += l2 * weight
-                decay = c4 if r < k else one
-                weight, first, second = apply_rule(rule, weight, gradient, first, second,
-                                                   (constants[0], c1, c2, c3, decay, c5, c6, c7, c8))
-                w[here] = weight
-                if rule != sgd:
-                    s1[here] = first
-                if adam <= rule <= adam_eps:
-                    s2[here] = second
+                move(rule, step, shared[e], r < k, w, here, s1, s2, here)
 
     return SimpleNamespace(forward=forward, input_gradient=input_gradient, weight_gradient=weight_gradient,
                            weight_update=weight_update)

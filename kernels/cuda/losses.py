@@ -136,17 +136,14 @@ def kernels(dtype):
             put(dz, dz_at + j, slope * scale, times_slope)
         return warp_sum(total), 0
 
-    @cuda.jit(launch_bounds=32 * WARPS)
-    def row_loss(loss, parameter, z, z_at, n, labels, targets, weights, order, control, sums, times_slope, dz, dz_at,
-                 losses, right):
-        lane, r = cuda.threadIdx.x & 31, cuda.blockIdx.x * WARPS + (cuda.threadIdx.x >> 5)
-        if r >= control[ROWS]:
-            return
+    @device
+    def loss_of_row(r, lane, loss, parameter, z, at, n, labels, targets, weights, order, control, sums, times_slope, dz,
+                    to, losses, right):
+        """What `row_loss` does for row r of the step, by one warp; the row of z begins at `at`, that of dz at `to`."""
         row = row_number(control, order, r)
         weight_sum = dtype(sums[BATCH_WEIGHT])
         weight = weights[row] if control[WEIGHTED] != 0 else one
         scale = weight / weight_sum if weight_sum > zero else zero
-        at, to = z_at + r * n, dz_at + r * n
         if loss == softmax_xent:
             if control[LABELLED] != 0:
                 value, good = softmax_label_row(z, at, n, lane, labels[row], scale, times_slope, dz, to)
@@ -167,6 +164,14 @@ def kernels(dtype):
             right[r] = good
 
     @cuda.jit(launch_bounds=32 * WARPS)
+    def row_loss(loss, parameter, z, z_at, n, labels, targets, weights, order, control, sums, times_slope, dz, dz_at,
+                 losses, right):
+        lane, r = cuda.threadIdx.x & 31, cuda.blockIdx.x * WARPS + (cuda.threadIdx.x >> 5)
+        if r < control[ROWS]:
+            loss_of_row(r, lane, loss, parameter, z, z_at + r * n, n, labels, targets, weights, order, control, sums,
+                        times_slope, dz, dz_at + r * n, losses, right)
+
+    @cuda.jit(launch_bounds=32 * WARPS)
     def softmax(z, z_at, m, n, y, y_at):
         """y = softmax of each row of z; y may be z."""
         lane, r = cuda.threadIdx.x & 31, cuda.blockIdx.x * WARPS + (cuda.threadIdx.x >> 5)
@@ -178,4 +183,5 @@ def kernels(dtype):
         for j in range(lane, n, 32):
             y[y_at + r * n + j] = math.exp(z[at + j] - top) * share
 
-    return SimpleNamespace(row_loss=row_loss, softmax=softmax, exponentials=exponentials, largest=largest)
+    return SimpleNamespace(loss_of_row=loss_of_row, row_loss=row_loss, softmax=softmax, exponentials=exponentials,
+                           largest=largest)

@@ -33,6 +33,17 @@ def kept(row, column, layer, step, seed, threshold):
     return word >= np.uint64(threshold)
 
 
+@device
+def dropped(value, rise, factor, threshold, row, column, layer, step, seed):
+    """An output and its slope after dropout: times `factor` where kept. Dropped is 0 whatever it was: infinity times 0
+    is not."""
+    if threshold > 0:
+        if kept(row, column, layer, step, seed, threshold):
+            return value * factor, rise * factor
+        return factor - factor, rise * (factor - factor)
+    return value, rise
+
+
 def keep_threshold(rate):
     """floor(rate 2³²)."""
     return int(rate * 4294967296.0)

@@ -30,26 +30,25 @@ from .control import (
     WEIGHTS,
     row_number,
 )
+from .losses import warp_sum
 from .scalars import functions
 from .shims import cuda, device
 
 THREADS = 256
+WARPS = THREADS // 32
 double = np.float64
 
 
 @device
 def block_sum(value, shared):
-    """The sum over the block's threads, in every thread."""
-    t = cuda.threadIdx.x
-    shared[t] = value
+    """The sum over the block's threads, in every thread: within the warps, then warp by warp."""
+    value = warp_sum(value)
+    if cuda.threadIdx.x & 31 == 0:
+        shared[cuda.threadIdx.x >> 5] = value
     cuda.syncthreads()
-    half = THREADS // 2
-    while half > 0:
-        if t < half:
-            shared[t] += shared[t + half]
-        cuda.syncthreads()
-        half //= 2
     total = shared[0]
+    for warp in range(1, WARPS):
+        total += shared[warp]
     cuda.syncthreads()
     return total
 
@@ -62,7 +61,7 @@ def weight_of(weights, order, control, r):
 @cuda.jit(launch_bounds=THREADS)
 def sum_weights(weights, order, control, sums):
     """sums[BATCH_WEIGHT] = Σ w over the step's rows."""
-    shared = cuda.shared.array(THREADS, double)
+    shared = cuda.shared.array(WARPS, double)
     total = double(0)
     for r in range(cuda.threadIdx.x, control[ROWS], THREADS):
         total += weight_of(weights, order, control, r)
@@ -74,7 +73,7 @@ def sum_weights(weights, order, control, sums):
 @cuda.jit(launch_bounds=THREADS)
 def add_totals(weights, order, losses, right, right_unit, control, sums):
     """Adds the step's Σ w l, Σ right · right_unit and Σ w to sums."""
-    shared = cuda.shared.array(THREADS, double)
+    shared = cuda.shared.array(WARPS, double)
     _add_totals(weights, order, losses, right, right_unit, control, sums, shared)
 
 
@@ -98,10 +97,9 @@ def _add_totals(weights, order, losses, right, right_unit, control, sums, shared
 def kernels(dtype):
     step_constants = functions(double).step_constants
 
-    @cuda.jit(launch_bounds=THREADS)
-    def finish_step(first, weights, order, rates, rule, hyper, l2, alpha, losses, right, right_unit, control, sums,
-                    constants):
-        shared = cuda.shared.array(THREADS, double)
+    @device
+    def advance(first, weights, order, losses, right, right_unit, control, sums, shared):
+        """Adds up the step that is done and moves `control` on to the next."""
         t = cuda.threadIdx.x
         if first != 0:
             if t == 0:
@@ -113,25 +111,39 @@ def kernels(dtype):
                 control[POSITION] += 1
                 control[STEP] += 1
         cuda.syncthreads()
-        position = control[POSITION]
-        start = position * control[BATCH]
+        start = control[POSITION] * control[BATCH]
         rows = max(0, min(control[BATCH], control[TOTAL_ROWS] - start))
         cuda.syncthreads()
         if t == 0:
             control[START], control[ROWS] = start, rows
-            if rows > 0:
-                values = step_constants(rule, hyper, rates[position], control[STEP] + 1)
-                for i in range(L2):
-                    constants[i] = values[i]
         cuda.syncthreads()
+
+    @device
+    def weigh_rows(weights, order, l2, alpha, control, sums, constants, shared):
+        """The weight of the step's rows, and what depends on it; there for all after the next barrier."""
         total = double(0)
-        for r in range(t, rows, THREADS):
+        for r in range(cuda.threadIdx.x, control[ROWS], THREADS):
             total += weight_of(weights, order, control, r)
         total = block_sum(total, shared)
-        if t == 0:
+        if cuda.threadIdx.x == 0:
             sums[BATCH_WEIGHT] = total
-            if rows > 0:
-                constants[L2] = l2 + (alpha / total if total > double(0) else alpha - alpha)
+            constants[L2] = l2 + (alpha / total if total > double(0) else alpha - alpha)
+
+    @device
+    def set_constants(rule, hyper, rates, control, constants):
+        """The optimizer's constants of the step, by one thread of a warp of its own: powers in float64 are slow."""
+        if cuda.threadIdx.x == 32 and control[ROWS] > 0:
+            values = step_constants(rule, hyper, rates[control[POSITION]], control[STEP] + 1)
+            for i in range(L2):
+                constants[i] = values[i]
+
+    @cuda.jit(launch_bounds=THREADS)
+    def finish_step(first, weights, order, rates, rule, hyper, l2, alpha, losses, right, right_unit, control, sums,
+                    constants):
+        shared = cuda.shared.array(WARPS, double)
+        advance(first, weights, order, losses, right, right_unit, control, sums, shared)
+        set_constants(rule, hyper, rates, control, constants)
+        weigh_rows(weights, order, l2, alpha, control, sums, constants, shared)
 
     @cuda.jit
     def gather(x, order, control, k, scale, out, out_at):
@@ -140,4 +152,5 @@ def kernels(dtype):
         if r < control[ROWS]:
             out[out_at + i] = dtype(x[row_number(control, order, r) * k + i - r * k]) * scale
 
-    return SimpleNamespace(finish_step=finish_step, gather=gather)
+    return SimpleNamespace(advance=advance, weigh_rows=weigh_rows, set_constants=set_constants,
+                           finish_step=finish_step, gather=gather)
