@@ -6,7 +6,8 @@ files or people; `fastmlp` checks what users pass, once, before anything below r
 
 Letters: m rows (batch), k in-features, n out-features. ``dx`` means ∂loss/∂x.
 Arrays are C-order, float32 or float64 (one dtype per call); inputs first, outputs last; the caller
-allocates every output (what has the default None may be left out, except on `cuda`, and is returned).
+allocates every output (what has the default None may be left out, and is returned).
+On `cuda` every operation takes stream=, a stream of CuPy's, PyTorch's or Numba's or its address: `cuda.streams`.
 Codes (`activation`, `loss`, `rule`) are the integers of `activations`, `losses` and `update_rules`.
 
 Operations

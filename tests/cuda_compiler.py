@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fastmlp.kernels.cuda import dense, losses, ops, perceptron, steps, tensor_core
+from fastmlp.kernels.cuda import dense, losses, operands, ops, perceptron, steps, tensor_core
 from fastmlp.kernels.cuda import tile as plain_tile
 from fastmlp.kernels.cuda.philox import drop, four_words
 
@@ -27,9 +27,9 @@ DTYPES = (np.float32, np.float64)
 INTEGERS = {
     "m", "n", "k", "count", "activation", "training", "threshold", "seed", "layer", "step", "rule", "loss", "first",
     "layers", "times_slope", "c0", "c1", "c2", "c3", "k0", "k1", "x_at", "w_at", "b_at", "y_at", "z_at", "dz_at",
-    "dx_at", "out_at", "slopes_at",
+    "dx_at", "out_at", "slopes_at", "limit",
 }
-INTEGER_ARRAYS = {"control", "order", "labels", "right", "updates", "mistakes"}
+INTEGER_ARRAYS = {"control", "order", "labels", "right", "updates", "mistakes", "indices", "found"}
 NUMBERS = {"factor", "parameter", "scale"}
 DOUBLES = {"right_unit", "l2", "alpha"}
 DOUBLE_ARRAYS = {"sums", "rates", "hyper"}
@@ -106,6 +106,7 @@ def entries():
         yield Entry("add_totals", dtype, steps.add_totals, double=True)
         for name, kernel in vars(perceptron.kernels(dtype)).items():
             yield Entry(f"perceptron_{name}", dtype, kernel)
+    yield Entry("outside", np.float32, operands.outside)
     yield Entry("philox", np.float32, four_words, (("out", np.uint64),))
 
 

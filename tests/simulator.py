@@ -5,6 +5,7 @@ change over only at barriers. That is some hundred times quicker than the thread
 shuffles and warp barriers that one lacks, and finds what a GPU would not tell: barriers that not all threads reach,
 indices below zero. What it cannot find: races between barriers (compute-sanitizer does), types (the compile test does).
 """
+import collections
 import contextlib
 import contextvars
 import importlib.util
@@ -39,8 +40,39 @@ class Memory:
 class DeviceArray(np.ndarray):
     """What stands for memory of the GPU: NumPy with the few methods of Numba's device arrays."""
 
-    def copy_to_host(self):
+    @property
+    def __cuda_array_interface__(self):
+        return self.__array_interface__
+
+    def copy_to_host(self, stream=0):
+        CALLS.append(("copy_to_host", stream))
         return np.array(self)
+
+
+def on_gpu(value):
+    return hasattr(value, "__cuda_array_interface__")
+
+
+class Stream:
+    """A stream by its address; what is done on it is noted in `CALLS`."""
+
+    def __init__(self, address):
+        self.address = address
+
+    def __eq__(self, other):
+        return isinstance(other, Stream) and self.address == other.address
+
+    def __hash__(self):
+        return self.address
+
+    def __repr__(self):
+        return f"Stream({self.address})"
+
+    def synchronize(self):
+        CALLS.append(("synchronize", self))
+
+
+CALLS = collections.deque(maxlen=64)  # the latest launches, copies and waits with their streams
 
 
 class Thread(greenlet):
@@ -99,13 +131,17 @@ class Kernel:
         self.function, self.launch_bounds = function, launch_bounds
 
     def __getitem__(self, configuration):
-        grid, threads = configuration[:2]
+        grid, threads, *stream = configuration
+        stream = stream[0] if stream else 0
         assert self.launch_bounds in (None, threads), f"compiled for {self.launch_bounds} threads, not {threads}"
         across, down = grid if isinstance(grid, tuple) else (grid, 1)
 
         def launch(*arguments):
+            CALLS.append(("launch", stream))
+            arguments = [Cuda.as_cuda_array(a) if on_gpu(a) and not isinstance(a, DeviceArray) else a
+                         for a in arguments]
             # Numba copies NumPy arrays there and back, in some order: of two that share memory one would be lost.
-            host = [a for a in arguments if isinstance(a, np.ndarray) and not isinstance(a, DeviceArray)]
+            host = [a for a in arguments if isinstance(a, np.ndarray) and not on_gpu(a)]
             assert not any(np.shares_memory(a, b) for i, a in enumerate(host) for b in host[:i])
             arguments = [Memory(a) if isinstance(a, np.ndarray) else a for a in arguments]
             for a in arguments:
@@ -138,12 +174,27 @@ class Cuda:
         values, lane = exchange(value)
         return values[lane ^ distance]
 
-    def to_device(self, array):
+    external_stream = staticmethod(Stream)
+
+    def default_stream(self):
+        return Stream(0)
+
+    def get_current_device(self):
+        return SimpleNamespace(id=0)
+
+    @staticmethod
+    def as_cuda_array(array, sync=True):
+        if sync and "stream" in array.__cuda_array_interface__:
+            CALLS.append(("synchronize", Stream(array.__cuda_array_interface__["stream"])))
+        return np.asarray(SimpleNamespace(__array_interface__=array.__cuda_array_interface__)).view(DeviceArray)
+
+    def to_device(self, array, stream=0):
+        CALLS.append(("to_device", stream))
         return np.array(array).view(DeviceArray)
 
-    def device_array(self, shape, dtype):
+    def device_array(self, shape, dtype, stream=0):
         array = np.empty(shape, dtype)
-        array.fill(np.nan if array.dtype.kind == "f" else -1)
+        array.fill(np.nan if array.dtype.kind == "f" else ~array.dtype.type(0))
         return array.view(DeviceArray)
 
     @property
@@ -247,7 +298,7 @@ class Machine:
     def __init__(self):
         self.launched = 0
 
-    current = staticmethod(contextlib.nullcontext)
+    chosen = current = staticmethod(contextlib.nullcontext)
 
     def capability(self):
         return 8, 0

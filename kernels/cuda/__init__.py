@@ -5,17 +5,8 @@ Not here: `perceptron_epoch` and `shuffle`, scikit-learn's perceptron, whose eve
 `batch_gradient` and `apply_gradients`, a step shared with other processes.
 Read `dense` first (the products, with what is fused onto them), then `losses`, `steps` and `training`.
 """
-from .ops import (
-    dense_backward,
-    dense_forward,
-    dropout,
-    gather,
-    pointwise_loss,
-    sigmoid_xent,
-    softmax_xent,
-    squared_error,
-    update,
-)
+from .loss_ops import pointwise_loss, sigmoid_xent, softmax_xent, squared_error
+from .ops import dense_backward, dense_forward, dropout, gather, update
 from .ops import philox_words as philox
 from .perceptron import perceptron_batch, perceptron_online
 

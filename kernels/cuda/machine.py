@@ -40,9 +40,15 @@ class Gpu:
         self.lock = threading.RLock()                      # one stream: threads of Python take turns
 
     @contextlib.contextmanager
+    def chosen(self):
+        """Everything inside happens on this GPU."""
+        with self.cupy.cuda.Device(self.index), cuda.gpus[self.index]:
+            yield
+
+    @contextlib.contextmanager
     def current(self):
         """Everything inside happens on this GPU and its stream, after all that was begun before on any stream."""
-        with self.lock, self.cupy.cuda.Device(self.index), cuda.gpus[self.index], self.stream:
+        with self.lock, self.chosen(), self.stream:
             self.cupy.cuda.runtime.deviceSynchronize()
             yield
             self.stream.synchronize()

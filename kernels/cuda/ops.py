@@ -1,134 +1,85 @@
-"""The single operations, as people plug them into their own code. Contract: `kernels`.
+"""The single operations, as people plug them into their own code. Contract: `kernels`; the losses: `loss_ops`.
 
 Arrays lie on the GPU (CuPy, PyTorch, Numba, anything with a CUDA array interface), in C order; NumPy arrays work as
-well, but are copied there and back at every call. Outputs are written in place. A call that returns a number waits for
-it.
+well, but are copied there and back at every call. Outputs are written in place. Kinds, dtypes, shapes and overlaps are
+checked before anything runs.
+
+Every operation takes stream= (`streams`), and returns as soon as its kernels are in that stream's queue.
 """
 import functools
 
 import numpy as np
 
-from .. import losses as loss_codes
+from .. import activations as codes
 from .. import update_rules
-from . import losses, philox, steps
+from . import philox, steps
 from .control import LISTED, one_batch
 from .dense import ELEMENTWISE, choose_tile, local_gradient
 from .dense import kernels as dense_kernels
+from .operands import check, inside, is_given, whole
 from .philox import keep_threshold
 from .scalars import functions
 from .shims import cuda
+from .streams import Queue, constant, is_on_gpu, type_of
 
 
 def blocks(count, size):
     return -(-count // size)
 
 
-def type_of(array):
-    return np.dtype(str(array.dtype).removeprefix("torch.")).type
+def dense_forward(x, w, b, activation, y=None, *, stream=None):
+    """y = f(x W + b) in one pass over y, which is returned.
 
-
-def flat(array):
-    """The array as the kernels take it; one element in place of none, which the driver cannot allocate."""
-    return array.reshape(-1) if 0 not in tuple(array.shape) else np.zeros(1, type_of(array))
-
-
-def given(array):
-    """An input as the kernels take it. Numba would copy a NumPy array back after the kernel, which must not happen to
-    one that is read-only, nor to one that an output shares its memory with."""
-    array = flat(array)
-    return cuda.to_device(array) if isinstance(array, np.ndarray) else array
-
-
-def new(shape, like):
-    """An array for an output that was left out: NumPy's for NumPy's, else on the GPU."""
-    if isinstance(like, np.ndarray):
-        return np.empty(shape, like.dtype)
-    import cupy
-
-    return cupy.empty(shape, type_of(like))
-
-
-def is_given(array):
-    """Whether labels, targets or weights are there: None and an empty array mean that they are not."""
-    return array is not None and 0 not in tuple(array.shape)
-
-
-def dense_forward(x, w, b, activation, y=None):
-    """y (m, n) = f(x W + b), which is returned."""
-    (m, k), n, dtype = x.shape, w.shape[1], type_of(x)
-    y = new((m, n), x) if y is None else y
+    x (m, k), w (k, n), b (n,), y (m, n), all float32 or all float64, in C order; y is allocated if left out, as an
+    array of x's kind. activation: a code of `kernels.activations`, identity to sign. Raises TypeError and ValueError
+    for operands that do not fit.
+    Cost: 2 m n k flops; m k + k n + m n numbers at least. Source: standard; tiles: `tile`.
+    """
+    operands = "x (m, k), w (k, n), b (n,)"
+    whole("dense_forward", "activation", activation, codes.IDENTITY, codes.SIGN, "a code of kernels.activations")
+    if y is None:
+        check("dense_forward", operands, x, w, b)
+        y = Queue(stream).new((x.shape[0], w.shape[1]), x)
+    sizes, queue, dtype = check("dense_forward", f"{operands} -> y (m, n)", x, w, b, y), Queue(stream), type_of(x)
+    m, k, n = sizes["m"], sizes["k"], sizes["n"]
     if m * n == 0:
         return y
     tile = choose_tile(dtype, m, n)
-    grid = blocks(n, tile.columns), blocks(m, tile.rows)
-    dense_kernels(dtype, tile).forward[grid, tile.threads](
-        given(x), 0, given(w), 0, given(b), 0, given(one_batch(m)), k, n, activation, flat(y), 0,
-        given(np.zeros(1, dtype)), 0, 0, dtype(1), 0, 0, 0)
+    queue.run(dense_kernels(dtype, tile).forward, (blocks(n, tile.columns), blocks(m, tile.rows)), tile.threads,
+              queue.read(x), 0, queue.read(w), 0, queue.read(b), 0, constant(*one_batch(m)), k, n, activation,
+              queue.written(y), 0, constant(0.0, dtype=dtype), 0, 0, dtype(1), 0, 0, 0)
     return y
 
 
-def dense_backward(x, w, y, dy, activation, dz, dx, dw, db):
-    """dz = dy ⊙ f'(z), dx = dz Wᵀ, dw = xᵀ dz, db = Σ_rows dz."""
-    (m, k), n, dtype = x.shape, w.shape[1], type_of(x)
+def dense_backward(x, w, y, dy, activation, dz, dx, dw, db, *, stream=None):
+    """dz = dy ⊙ f'(z), dx = dz Wᵀ, dw = xᵀ dz, db = Σ_rows dz.
+
+    x, dx (m, k), w, dw (k, n), y, dy, dz (m, n), db (n,), all float32 or all float64, in C order; dz may be dy; dx may
+    be (0, 0) or None. activation: a trainable code; for GELU and SILU y is z = x W + b. Raises as `dense_forward`.
+    Cost: 4 m n k flops (2 m n k without dx). Source: standard; tiles: `tile`.
+    """
+    sizes = check("dense_backward", "x (m, k), w (k, n), y (m, n), dy (m, n) -> dz (m, n), dx (m, k)?, dw (k, n), "
+                  "db (n,)", x, w, y, dy, dz, dx, dw, db, may_be=(("dz", "dy"), ("dy", "dz")))
+    whole("dense_backward", "activation", activation, codes.IDENTITY, codes.SILU,
+          "a trainable code of kernels.activations")
+    queue, dtype, wanted = Queue(stream), type_of(x), is_given(dx)
+    m, k, n = sizes["m"], sizes["k"], sizes["n"]
     if n == 0:
-        if dx.size:
+        if wanted:
             dx[...] = 0
         return
-    control = given(one_batch(m))
+    control = constant(*one_batch(m))
     if m:
-        local_gradient(dtype)[blocks(m * n, ELEMENTWISE), ELEMENTWISE](given(y), given(dy), activation, m * n, flat(dz))
-    gradient = given(dz)
+        queue.run(local_gradient(dtype), blocks(m * n, ELEMENTWISE), ELEMENTWISE, queue.read(y), queue.read(dy),
+                  activation, m * n, queue.written(dz))
+    gradient = queue.read(dz)
     tile = choose_tile(dtype, k + 1, n)
-    grid = blocks(n, tile.columns), blocks(k + 1, tile.rows)
-    dense_kernels(dtype, tile).weight_gradient[grid, tile.threads](given(x), gradient, control, k, n, flat(dw), db)
-    if 0 not in tuple(dx.shape):
+    queue.run(dense_kernels(dtype, tile).weight_gradient, (blocks(n, tile.columns), blocks(k + 1, tile.rows)),
+              tile.threads, queue.read(x), gradient, control, k, n, queue.written(dw), queue.written(db))
+    if wanted:
         tile = choose_tile(dtype, m, k)
-        grid = blocks(k, tile.columns), blocks(m, tile.rows)
-        dense_kernels(dtype, tile).input_gradient[grid, tile.threads](gradient, 0, given(w), 0, control, k, n, 0,
-                                                                      flat(dx), 0)
-
-
-def softmax_xent(z, labels, targets, weights, dz):
-    """loss = Σᵢ wᵢ lᵢ / Σᵢ wᵢ of the softmax cross-entropy, dz its gradient."""
-    return _loss(loss_codes.SOFTMAX_XENT, z, labels, targets, weights, dz)
-
-
-def sigmoid_xent(z, targets, weights, dz):
-    """The mean binary cross-entropy of sigmoid outputs, dz its gradient."""
-    return _loss(loss_codes.SIGMOID_XENT, z, None, targets, weights, dz)
-
-
-def squared_error(z, targets, weights, dz):
-    """The mean squared error, dz its gradient."""
-    return _loss(loss_codes.SQUARED_ERROR, z, None, targets, weights, dz)
-
-
-def pointwise_loss(loss, parameter, z, targets, weights, dz):
-    """The mean of one of the pointwise losses (Huber, absolute, Poisson, quantile), dz its gradient."""
-    return _loss(loss, z, None, targets, weights, dz, parameter)
-
-
-def _loss(loss, z, labels, targets, weights, dz, parameter=0.0):
-    m, n = z.shape
-    if m == 0:
-        return 0.0
-    dtype = type_of(z)
-    labelled, weighted = is_given(labels), is_given(weights)
-    nothing = np.zeros(1, dtype)
-    labels = labels if labelled else np.zeros(1, np.int64)
-    targets = targets if is_given(targets) else nothing
-    weights = weights if weighted else nothing
-    control = cuda.to_device(one_batch(m, labelled, weighted))
-    sums, order = cuda.to_device(np.zeros(4)), cuda.to_device(np.zeros(1, np.int64))
-    values, right = cuda.device_array(m, dtype), cuda.device_array(m, np.int64)
-    weights = given(weights)
-    steps.sum_weights[1, steps.THREADS](weights, order, control, sums)
-    losses.kernels(dtype).row_loss[blocks(m, losses.WARPS), 32 * losses.WARPS](
-        loss, dtype(parameter), given(z), 0, n, given(labels), given(targets), weights, order, control, sums, 0,
-        flat(dz), 0, values, right)
-    steps.add_totals[1, steps.THREADS](weights, order, values, right, 0.0, control, sums)
-    total, _, weight, _ = sums.copy_to_host()
-    return float(total / weight) if weight > 0 else 0.0
+        queue.run(dense_kernels(dtype, tile).input_gradient, (blocks(k, tile.columns), blocks(m, tile.rows)),
+                  tile.threads, gradient, 0, queue.read(w), 0, control, k, n, 0, queue.written(dx), 0)
 
 
 @functools.cache
@@ -152,43 +103,81 @@ def update_kernel(dtype):
     return update
 
 
-def update(rule, hyper, learning_rate, step, w, g, s1, s2):
-    """One optimizer step on flat arrays, in place. Rules: `kernels.update_rules`."""
-    count, dtype = w.shape[0], type_of(w)
-    if count == 0:
-        return
-    constants = map(dtype, STEP_CONSTANTS(rule, [float(h) for h in hyper], float(learning_rate), step))
-    update_kernel(dtype)[blocks(count, ELEMENTWISE), ELEMENTWISE](rule, count, *constants, w, given(g), flat(s1),
-                                                                  flat(s2))
-
-
 # The host's own: plain Python.
 STEP_CONSTANTS = update_rules.define(lambda function: function, None, None).step_constants
 
 
-def dropout(x, rate, seed, step, layer, y=None):
-    """y = x / (1 - rate) where kept, else 0, which is returned; masks as in the other packages."""
-    m, n = x.shape
-    y = new((m, n), x) if y is None else y
+def update(rule, hyper, learning_rate, step, w, g, s1, s2, *, stream=None):
+    """One optimizer step on flat arrays, in place. Rules and sources: `kernels.update_rules`.
+
+    hyper: 4 numbers; step: 1 for the first; w, g, s1, s2 (count,), all float32 or all float64; slots that the rule does
+    not use may be (0,) or None. w and slots are changed. Raises TypeError and ValueError for operands that do not fit.
+    Cost: a few flops a number; 3 + 2 slots numbers each.
+    """
+    whole("update", "rule", rule, update_rules.SGD, update_rules.GRADIENT, "a code of kernels.update_rules")
+    whole("update", "step", step, 1)
+    if np.shape(hyper) != (4,):
+        raise ValueError(f"update: hyper must have 4 numbers, got shape {np.shape(hyper)}")
+    count = check("update", "g (count,) -> w (count,), s1 (count,)?, s2 (count,)?", g, w, s1, s2)["count"]
+    if count == 0:
+        return
+    if not all(is_given(slot) for slot in (s1, s2)[:update_rules.SLOTS[rule]]):
+        raise ValueError("update: w, g and the slots that the rule uses must have the same length")
+    queue, dtype = Queue(stream), type_of(w)
+    constants = map(dtype, STEP_CONSTANTS(rule, [float(h) for h in hyper], float(learning_rate), step))
+    slots = [queue.written(slot) if is_given(slot) else constant(0.0, dtype=dtype) for slot in (s1, s2)]
+    queue.run(update_kernel(dtype), blocks(count, ELEMENTWISE), ELEMENTWISE, rule, count, *constants,
+              queue.written(w), queue.read(g), *slots)
+
+
+def dropout(x, rate, seed, step, layer, y=None, *, stream=None):
+    """y = x / (1 - rate) where kept, else 0, which is returned; masks as in the other packages.
+
+    x, y (m, n), both float32 or both float64, in C order; y may be x, and is allocated if left out, as an array of x's
+    kind. 0 <= rate < 1; seed, step and layer are the place of the mask. Raises TypeError and ValueError for operands
+    that do not fit.
+    Cost: ten rounds of Philox a number; 2 m n numbers. Source: Srivastava et al. 2014, inverted; words: `philox`.
+    """
+    if not 0 <= rate < 1:
+        raise ValueError(f"dropout: rate must be at least 0 and below 1, got {rate!r}")
+    for name, value in (("seed", seed), ("step", step), ("layer", layer)):
+        whole("dropout", name, value, 0)
+    check("dropout", "x (m, n)", x)
+    queue = Queue(stream)
+    y = queue.new(tuple(x.shape), x) if y is None else y
+    sizes = check("dropout", "x (m, n) -> y (m, n)", x, y, may_be=(("y", "x"),))
+    m, n, dtype = sizes["m"], sizes["n"], type_of(x)
     if m * n:
-        dtype = type_of(x)
-        philox.drop[blocks(m * n, philox.THREADS), philox.THREADS](
-            given(x), m, n, dtype(1 / (1 - rate)), keep_threshold(rate), seed, step, layer, flat(y))
+        queue.run(philox.drop, blocks(m * n, philox.THREADS), philox.THREADS, queue.read(x), m, n,
+                  dtype(1 / (1 - rate)), keep_threshold(rate), seed, step, layer, queue.written(y))
     return y
 
 
-def philox_words(c0, c1, c2, c3, k0, k1):
-    """Four uint32 numbers of Philox4x32-10 for one counter and key."""
-    out = np.zeros(4, np.uint64)
-    philox.four_words[1, 1](*(int(word) for word in (c0, c1, c2, c3, k0, k1)), out)
-    return tuple(out.astype(np.uint32))
+def philox_words(c0, c1, c2, c3, k0, k1, *, stream=None):
+    """Four uint32 numbers of Philox4x32-10 for one counter (c0, c1, c2, c3) and key (k0, k1), all below 2³².
+
+    Cost: 20 products of 32-bit words. Source: Salmon et al., SC 2011.
+    """
+    queue = Queue(stream)
+    out = queue.empty(4, np.uint64)
+    queue.run(philox.four_words, 1, 1, *(int(word) for word in (c0, c1, c2, c3, k0, k1)), out)
+    return tuple(queue.download(out).astype(np.uint32))
 
 
-def gather(x, rows, scale, out):
-    """out (m, k) = x[rows] * scale, in out's dtype; x uint8 or out's dtype."""
-    m, k = out.shape
+def gather(x, rows, scale, out, *, stream=None):
+    """out = x[rows] * scale, in out's dtype.
+
+    x (any, k) uint8 or out's dtype, rows (m,) int64, out (m, k) float32 or float64, all in C order. Raises TypeError
+    and ValueError for operands that do not fit, and for NumPy rows beyond x; rows on the GPU are not looked at, which
+    would make the call wait: it is the caller who knows that they lie in 0 .. len(x) - 1.
+    Cost: a flop a number; reads and writes m k numbers.
+    """
+    sizes = check("gather", "x uint8 or float (any, k), rows int64 (m,) -> out (m, k)", x, rows, out)
+    m, k, queue, dtype = sizes["m"], sizes["k"], Queue(stream), type_of(out)
+    if not is_on_gpu(rows):
+        inside("gather", "rows", rows, x.shape[0], queue)
     if m * k:
-        control, dtype = one_batch(m), type_of(out)
+        control = one_batch(m)
         control[LISTED] = 1
-        steps.kernels(dtype).gather[blocks(m * k, steps.THREADS), steps.THREADS](
-            given(x), given(rows), given(control), k, dtype(scale), flat(out), 0)
+        queue.run(steps.kernels(dtype).gather, blocks(m * k, steps.THREADS), steps.THREADS, queue.read(x),
+                  queue.read(rows), constant(*control), k, dtype(scale), queue.written(out), 0)

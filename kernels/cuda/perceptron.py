@@ -10,9 +10,10 @@ from types import SimpleNamespace
 import numpy as np
 
 from .losses import WARPS, warp_sum
-from .ops import given
+from .operands import check
 from .shims import cuda
 from .steps import THREADS
+from .streams import Queue, type_of
 
 
 @functools.cache
@@ -85,25 +86,42 @@ def kernels(dtype):
     return SimpleNamespace(online=online, mark=mark, pull=pull, move=move)
 
 
-def perceptron_online(x, y, theta, bias):
-    """One pass in order; contract: `kernels`. Returns the number of updates."""
-    m, k = x.shape
-    if m == 0:
+def perceptron_online(x, y, theta, bias, *, stream=None):
+    """One pass in order: where yᵢ (θᵀxᵢ + b) ≤ 0, θ ← θ + yᵢ xᵢ and b ← b + yᵢ. Returns the number of updates.
+
+    x (m, k), y (m,) of ±1, theta (k,), bias (1,), all float32 or all float64, in C order; theta and bias are changed.
+    stream: as in `ops`. Raises TypeError and ValueError for operands that do not fit.
+    Cost: 2 m k flops and 2 k for each update, one block: no row can begin before the one above is done.
+    """
+    sizes, queue = check("perceptron_online", "x (m, k), y (m,) -> theta (k,), bias (1,)", x, y, theta, bias), \
+        Queue(stream)
+    if sizes["m"] == 0:
         return 0
-    updates = np.zeros(1, np.int64)
-    kernels(np.dtype(x.dtype).type).online[1, THREADS](given(x), given(y), m, k, theta, bias, updates)
-    return int(updates[0])
+    updates = queue.empty(1, np.int64)
+    queue.run(kernels(type_of(x)).online, 1, THREADS, queue.read(x), queue.read(y), sizes["m"], sizes["k"],
+              queue.written(theta), queue.written(bias), updates)
+    return int(queue.download(updates)[0])
 
 
-def perceptron_batch(x, y, theta, bias, delta):
-    """One pass and one step along the mean of the mistakes; contract: `kernels`. Returns the number of mistakes."""
-    m, k = x.shape
+def perceptron_batch(x, y, theta, bias, delta, *, stream=None):
+    """One pass: Δ = Σ over rows with yᵢ (θᵀxᵢ + b) ≤ 0 of yᵢ (xᵢ, 1), then (θ, b) ← (θ, b) + Δ / m. Returns the
+    number of mistakes.
+
+    x (m, k), y (m,) of ±1, theta (k,), bias (1,), delta (k + 1,) scratch that receives Δ, all float32 or all float64,
+    in C order; theta and bias are changed. stream: as in `ops`. Raises TypeError and ValueError for operands that do
+    not fit.
+    Cost: 4 m k flops; reads x twice.
+    """
+    sizes, queue = check("perceptron_batch", "x (m, k), y (m,) -> theta (k,), bias (1,), delta (k + 1,)", x, y, theta,
+                         bias, delta), Queue(stream)
+    m, k = sizes["m"], sizes["k"]
     if m == 0:
         return 0
-    found = kernels(np.dtype(x.dtype).type)
-    x, mistakes = given(x), np.zeros(1, np.int64)
-    signs, columns = cuda.device_array(m, x.dtype), -(-(k + 1) // THREADS)
-    found.mark[-(-m // WARPS), 32 * WARPS](x, given(y), m, k, theta, bias, signs)
-    found.pull[columns, THREADS](x, signs, m, k, delta, mistakes)
-    found.move[columns, THREADS](delta, m, k, theta, bias)
-    return int(mistakes[0])
+    found, dtype = kernels(type_of(x)), type_of(x)
+    x, columns = queue.read(x), -(-(k + 1) // THREADS)
+    theta, bias, delta = queue.written(theta), queue.written(bias), queue.written(delta)
+    signs, mistakes = queue.empty(m, dtype), queue.empty(1, np.int64)
+    queue.run(found.mark, -(-m // WARPS), 32 * WARPS, x, queue.read(y), m, k, theta, bias, signs)
+    queue.run(found.pull, columns, THREADS, x, signs, m, k, delta, mistakes)
+    queue.run(found.move, columns, THREADS, delta, m, k, theta, bias)
+    return int(queue.download(mistakes)[0])

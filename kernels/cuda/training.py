@@ -15,7 +15,7 @@ import numpy as np
 
 from .. import activations as codes
 from .. import update_rules
-from . import losses, network, ops, perceptron, steps, tensor_core
+from . import loss_ops, losses, network, ops, perceptron, steps, tensor_core
 from .control import BATCH, CONSTANTS, LABELLED, LENGTH, LISTED, ROWS, START, STEP, TOTAL_ROWS, WEIGHTED
 from .dense import choose_tile
 from .machine import Launch, gpu
@@ -24,6 +24,9 @@ from .machine import Launch, gpu
 GRAPH_STEPS, GRAPH_FLOPS = 64, 2e11
 # Inference goes through blocks of rows whose activations take at most 64 MB in float32.
 BLOCK_ROWS, BLOCK_NUMBERS = 4096, 1 << 24
+OPERATIONS = {"philox": ops.philox_words} | {operation.__name__: operation for operation in (
+    loss_ops.pointwise_loss, loss_ops.sigmoid_xent, loss_ops.softmax_xent, loss_ops.squared_error, ops.dense_backward,
+    ops.dense_forward, ops.dropout, ops.gather, ops.update, perceptron.perceptron_batch, perceptron.perceptron_online)}
 KEPT_DATA = 2                        # data sets that stay on the GPU: what is trained on, what it is judged by
 
 
@@ -77,11 +80,14 @@ class Training:
 
     def __getattr__(self, name):
         """The single operations, on this machine."""
-        operation = getattr(ops, name, None) or getattr(perceptron, name)
+        if name not in OPERATIONS:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        operation = OPERATIONS[name]
 
-        def run(*arguments):
-            with self.machine.current():
-                return operation(*arguments)
+        @functools.wraps(operation)
+        def run(*arguments, **named):
+            with self.machine.chosen():
+                return operation(*arguments, **named)
 
         return run
 
