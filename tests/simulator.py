@@ -78,12 +78,12 @@ CALLS = collections.deque(maxlen=64)  # the latest launches, copies and waits wi
 class Thread(greenlet):
     """One CUDA thread."""
 
-    def __init__(self, body, block, number, place):
+    def __init__(self, body, block, number, place, threads):
         super().__init__(body)
         self.gr_context = contextvars.copy_context()         # NumPy keeps there whether overflow warns
         self.block, self.number, self.waits, self.value = block, number, None, None
         self.threadIdx = SimpleNamespace(x=number, y=0, z=0)
-        self.blockIdx = place
+        self.blockIdx, self.blockDim = place, SimpleNamespace(x=threads, y=1, z=1)
 
     def wait(self, barrier, value=None):
         self.waits, self.value = barrier, value
@@ -95,7 +95,8 @@ class Block:
 
     def __init__(self, kernel, arguments, threads, place):
         self.shared = {}
-        self.threads = [Thread(lambda: kernel(*arguments), self, number, place) for number in range(threads)]
+        self.threads = [Thread(lambda: kernel(*arguments), self, number, place, threads)
+                        for number in range(threads)]
         self.warps = [self.threads[i:i + 32] for i in range(0, threads, 32)]
 
     def run(self):
@@ -163,6 +164,12 @@ class Cuda:
 
     threadIdx = property(lambda self: getcurrent().threadIdx)
     blockIdx = property(lambda self: getcurrent().blockIdx)
+
+    blockDim = property(lambda self: getcurrent().blockDim)
+
+    def grid(self, dimensions):
+        assert dimensions == 1
+        return self.blockIdx.x * self.blockDim.x + self.threadIdx.x
 
     def syncthreads(self):
         getcurrent().wait("block")
@@ -284,7 +291,8 @@ def load():
     package = importlib.util.module_from_spec(spec)
     sys.modules[NAME] = package
     spec.loader.exec_module(package)
-    for name in ("scalars", "losses"):
+    for name in ("scalars", "losses", "functions"):
+        importlib.import_module(f"{NAME}.{name}")
         sys.modules[f"{NAME}.{name}"].math = MATH
     return package
 

@@ -1,7 +1,9 @@
 """The pages in docs/ keep their word: their Python runs, their links lead somewhere, their pictures are there."""
 import re
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).parent.parent
@@ -20,9 +22,31 @@ def test_python_blocks_run(path, tmp_path, monkeypatch):
     text, names = path.read_text(encoding="utf-8"), {}
     blocks = re.findall(r"^```python\n(.*?)^```$", text, re.M | re.S)
     assert blocks
-    assert text.count("```") == 2 * len(re.findall(r"^```\w+$", text, re.M)), "a block names no language"
+    assert text.count("```") == 2 * len(re.findall(r"^```\w+(?: gpu)?$", text, re.M)), "a block names no language"
     for number, block in enumerate(blocks, 1):
         exec(compile(block, f"{path.name}, Python block {number}", "exec"), names)
+
+
+@pages
+def test_gpu_blocks_run_in_the_simulator(path, monkeypatch):
+    """Blocks marked `python gpu`, with simulated CUDA in the places of numba.cuda and of our kernels."""
+    blocks = re.findall(r"^```python gpu\n(.*?)^```$", path.read_text(encoding="utf-8"), re.M | re.S)
+    if not blocks:
+        return
+    pytest.importorskip("greenlet", reason="the simulator needs greenlet: pip install 'fastmlp[test]'")
+    import fake_cupy
+    import numba
+    from simulator import CALLS, Cuda, simulated
+
+    monkeypatch.setattr(numba, "cuda", Cuda(), raising=False)
+    monkeypatch.setitem(sys.modules, "fastmlp.kernels.cuda", simulated)
+    monkeypatch.setitem(sys.modules, "cupy", fake_cupy)
+    CALLS.clear()
+    names = {"np": np}
+    for number, block in enumerate(blocks, 1):
+        exec(compile(block, f"{path.name}, GPU block {number}", "exec"), names)
+    assert any(call == "launch" for call, _ in CALLS)
+    assert all(np.isfinite(value.array).all() for value in names.values() if isinstance(value, fake_cupy.ndarray))
 
 
 @pytest.mark.parametrize("path", [*PAGES, ROOT / "CONTRIBUTING.md"], ids=lambda path: path.stem)
