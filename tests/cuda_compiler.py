@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fastmlp.kernels.cuda import dense, losses, operands, ops, perceptron, steps, tensor_core
+from fastmlp.kernels.cuda import dense, large, losses, operands, ops, perceptron, steps, tensor_core
 from fastmlp.kernels.cuda import tile as plain_tile
 from fastmlp.kernels.cuda.philox import drop, four_words
 
@@ -94,6 +94,8 @@ def entries():
                     for name, kernel in vars(dense.kernels(dtype, tile)).items():
                         yield Entry(f"{name}_{tile.name}", dtype, kernel, tensor_core=precision)
         yield Entry("local_gradient", dtype, dense.local_gradient(dtype))
+        for name, kernel in vars(large.kernels(dtype)).items():
+            yield Entry(f"large_{name}", dtype, kernel)
         yield Entry("row_loss", dtype, losses.kernels(dtype).row_loss)
         yield Entry("softmax", dtype, losses.kernels(dtype).softmax)
         yield Entry("finish_step", dtype, steps.kernels(dtype).finish_step, double=True)

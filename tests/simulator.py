@@ -282,10 +282,29 @@ def instructions():
     return module
 
 
+# ------------------------------------------------------------------------------- what is cuBLAS on the GPU
+
+ROUNDED = {"float32": lambda x: x, "tf32": np.vectorize(lambda x: number(to_tf32(x)), otypes=[np.float32]),
+           "bf16": np.vectorize(lambda x: number(int(pack_bf16(x, 0)) << 16), otypes=[np.float32])}
+
+
+def multiply(product, stream=None):
+    """A `large.Product` by NumPy."""
+    def operand(array, at, rows, columns, transposed):
+        values = ROUNDED[product.precision](np.asarray(array).reshape(-1)[at:at + rows * columns])
+        return values.reshape(columns, rows).T if transposed else values.reshape(rows, columns)
+
+    p = product
+    with np.errstate(all="ignore"):                          # rows that do not count may hold anything
+        c = (operand(p.a, p.a_at, p.rows, p.depth, p.a_transposed)
+             @ operand(p.b, p.b_at, p.depth, p.columns, p.b_transposed))
+    p.c.reshape(-1)[p.c_at:p.c_at + p.rows * p.columns] = c.reshape(-1)
+
+
 def load():
-    shims, ptx = ModuleType(f"{NAME}.shims"), instructions()
-    shims.cuda, shims.device = Cuda(), lambda function: function
-    sys.modules[shims.__name__], sys.modules[ptx.__name__] = shims, ptx
+    shims, ptx, cublas = ModuleType(f"{NAME}.shims"), instructions(), ModuleType(f"{NAME}.cublas")
+    shims.cuda, shims.device, cublas.multiply = Cuda(), lambda function: function, multiply
+    sys.modules.update({module.__name__: module for module in (shims, ptx, cublas)})
     spec = importlib.util.spec_from_file_location(NAME, FOLDER / "__init__.py",
                                                   submodule_search_locations=[str(FOLDER)])
     package = importlib.util.module_from_spec(spec)
@@ -331,8 +350,12 @@ class Machine:
         return list(launches)
 
     def run(self, launches):
-        for kernel, grid, threads, arguments in launches:
-            kernel[grid, threads](*arguments)
+        for launch in launches:
+            if isinstance(launch, part("large").Product):
+                multiply(launch)
+            else:
+                kernel, grid, threads, arguments = launch
+                kernel[grid, threads](*arguments)
             self.launched += 1
 
     def capture(self, launches, repeats):

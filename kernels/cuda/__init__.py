@@ -3,7 +3,8 @@
 The contract (operands, shapes, codes) stands in `fastmlp.kernels`; the mathematics in `fastmlp.kernels.reference`.
 Not here: `perceptron_epoch` and `shuffle`, scikit-learn's perceptron, whose every row waits for the one before; and
 `batch_gradient` and `apply_gradients`, a step shared with other processes.
-Read `dense` first (the products, with what is fused onto them), then `losses`, `steps` and `training`.
+Read `dense` first (the products, with what is fused onto them; large ones are cuBLAS's: `large`), then
+`losses`, `steps` and `training`.
 """
 from .loss_ops import pointwise_loss, sigmoid_xent, softmax_xent, squared_error
 from .ops import dense_backward, dense_forward, dropout, gather, update

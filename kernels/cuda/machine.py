@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from . import cublas
+from .large import Product
 from .shims import cuda
 
 # Replays on their way at most: enough that the GPU never waits, few enough that Ctrl-C takes effect soon.
@@ -91,14 +93,20 @@ class Gpu:
         return cuda.as_cuda_array(value, sync=False) if hasattr(value, "__cuda_array_interface__") else value
 
     def prepared(self, launches):
-        return [launch._replace(arguments=tuple(map(self.argument, launch.arguments))) for launch in launches]
+        return [launch if isinstance(launch, Product) else
+                launch._replace(arguments=tuple(map(self.argument, launch.arguments))) for launch in launches]
 
     def run(self, launches):
-        for kernel, grid, threads, arguments in launches:
-            kernel[grid, threads, self.numba_stream](*arguments)
+        for launch in launches:
+            if isinstance(launch, Product):
+                cublas.multiply(launch, self.stream.ptr)
+            else:
+                kernel, grid, threads, arguments = launch
+                kernel[grid, threads, self.numba_stream](*arguments)
 
     def capture(self, launches, repeats):
-        """A graph of `repeats` times these launches, all of them run before: compiling cannot be captured."""
+        """A graph of `repeats` times these launches, all of them run before: compiling cannot be captured, nor what
+        cuBLAS allocates at first."""
         self.stream.begin_capture()
         try:
             for _ in range(repeats):

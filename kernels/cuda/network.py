@@ -11,7 +11,8 @@ import numpy as np
 
 from .. import activations as codes
 from .. import losses as loss_codes
-from . import dense, losses, steps
+from . import dense, large, losses, steps
+from .large import Product, handed_over
 from .machine import Launch
 from .philox import keep_threshold
 
@@ -56,11 +57,17 @@ class Work:
     dz: object                       # every layer's slopes, then its ∂loss/∂z
     losses: object                   # (rows,) of each row
     right: object                    # (rows,) int64
+    product: object                  # what cuBLAS makes of a layer in the backward pass: dz Wᵀ, or dW and db
+    precision: str                   # of cuBLAS's products
 
 
-def make_work(machine, sizes, activations, dropout, rows, dtype):
-    return Work(rows, layers_of(sizes, activations, dropout, rows), machine.empty(rows * sum(sizes), dtype),
-                machine.empty(rows * sum(sizes[1:]), dtype), machine.zeros(rows, dtype), machine.zeros(rows, np.int64))
+def make_work(machine, sizes, activations, dropout, rows, dtype, precision="float32", training=False):
+    layers = layers_of(sizes, activations, dropout, rows)
+    product = [max(rows * layer.n_in, (layer.n_in + 1) * layer.n_out)
+               for layer in layers if training and handed_over(rows, layer.n_in, layer.n_out)]
+    return Work(rows, layers, machine.empty(rows * sum(sizes), dtype), machine.empty(rows * sum(sizes[1:]), dtype),
+                machine.zeros(rows, dtype), machine.zeros(rows, np.int64),
+                machine.empty(max(product, default=1), dtype), precision)
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,19 +95,31 @@ def gather(work, data, order, control, scale, dtype):
                   (data.x, order, control, data.features, dtype(scale), work.h, 0))
 
 
+def elementwise(kernel, count, *arguments):
+    """A launch of one of the kernels of `large`, a thread a number."""
+    return Launch(kernel, (blocks(count, large.THREADS), 1), large.THREADS, arguments)
+
+
 def forward(work, parameters, control, dtype, tiles, seed=0, training=False):
     """Every layer's y = dropout(f(h W + b)), and its slope where training needs it."""
     launches = []
     for layer in work.layers:
-        tile = tiles(dtype, work.rows, layer.n_out)
-        grid = blocks(layer.n_out, tile.columns), blocks(work.rows, tile.rows)
         last = layer is work.layers[-1]
         slopes = training and not (last and layer.activation == codes.IDENTITY)
-        threshold = keep_threshold(layer.rate) if training else 0
-        launches.append(Launch(dense.kernels(dtype, tile).forward, grid, tile.threads, (
-            work.h, layer.x_at, parameters, layer.w_at, parameters, layer.b_at, control, layer.n_in, layer.n_out,
-            layer.activation, work.h, layer.y_at, work.dz, layer.dz_at, int(slopes), dtype(1 / (1 - layer.rate)),
-            threshold, seed, layer.number)))
+        finish = (layer.activation, work.h, layer.y_at, work.dz, layer.dz_at, int(slopes),
+                  dtype(1 / (1 - layer.rate)), keep_threshold(layer.rate) if training else 0, seed, layer.number)
+        if handed_over(work.rows, layer.n_in, layer.n_out):
+            launches += [
+                Product(work.h, layer.x_at, False, parameters, layer.w_at, False, work.h, layer.y_at, work.rows,
+                        layer.n_in, layer.n_out, work.precision),
+                elementwise(large.kernels(dtype).finish_forward, work.rows * layer.n_out, parameters, layer.b_at,
+                            control, layer.n_out, *finish)]
+        else:
+            tile = tiles(dtype, work.rows, layer.n_out)
+            grid = blocks(layer.n_out, tile.columns), blocks(work.rows, tile.rows)
+            launches.append(Launch(dense.kernels(dtype, tile).forward, grid, tile.threads, (
+                work.h, layer.x_at, parameters, layer.w_at, parameters, layer.b_at, control, layer.n_in, layer.n_out,
+                *finish)))
     return launches
 
 
@@ -116,26 +135,63 @@ def backward(work, parameters, control, dtype, tiles):
     """dz of every layer but the last, from the last to the first: dz Wᵀ times the slopes that lie there."""
     launches = []
     for layer in reversed(work.layers[1:]):
-        tile = tiles(dtype, work.rows, layer.n_in)
-        grid = blocks(layer.n_in, tile.columns), blocks(work.rows, tile.rows)
-        launches.append(Launch(dense.kernels(dtype, tile).input_gradient, grid, tile.threads, (
-            work.dz, layer.dz_at, parameters, layer.w_at, control, layer.n_in, layer.n_out, 1, work.dz,
-            work.layers[layer.number - 1].dz_at)))
+        dx_at = work.layers[layer.number - 1].dz_at
+        if handed_over(work.rows, layer.n_in, layer.n_out):
+            launches += [
+                Product(work.dz, layer.dz_at, False, parameters, layer.w_at, True, work.product, 0, work.rows,
+                        layer.n_out, layer.n_in, work.precision),
+                elementwise(large.kernels(dtype).times_slopes, work.rows * layer.n_in, work.product, control,
+                            layer.n_in, work.dz, dx_at)]
+        else:
+            tile = tiles(dtype, work.rows, layer.n_in)
+            grid = blocks(layer.n_in, tile.columns), blocks(work.rows, tile.rows)
+            launches.append(Launch(dense.kernels(dtype, tile).input_gradient, grid, tile.threads, (
+                work.dz, layer.dz_at, parameters, layer.w_at, control, layer.n_in, layer.n_out, 1, work.dz, dx_at)))
     return launches
 
 
 def weight_update(machine, work, parameters, s1, s2, control, constants, rule, dtype, tiles):
-    """dW and db of every layer and the optimizer on them, in one launch."""
-    widest = max(work.layers, key=lambda layer: layer.n_in * layer.n_out)
+    """dW and db of every layer and the optimizer on them: in one launch, but for layers whose dW is cuBLAS's."""
+    launches, fused = [], []
+    for layer in work.layers:
+        if handed_over(work.rows, layer.n_in, layer.n_out):
+            launches += large_update(work, layer, parameters, s1, s2, control, constants, rule, dtype)
+        else:
+            fused.append(layer)
+    if fused:
+        launches.append(fused_update(machine, work, fused, parameters, s1, s2, control, constants, rule, dtype, tiles))
+    return launches
+
+
+def fused_update(machine, work, layers, parameters, s1, s2, control, constants, rule, dtype, tiles):
+    """The update of these layers in one launch."""
+    widest = max(layers, key=lambda layer: layer.n_in * layer.n_out)
     tile = tiles(dtype, widest.n_in + 1, widest.n_out)
     table, first = [], 0
-    for layer in work.layers:
+    for layer in layers:
         across = blocks(layer.n_out, tile.columns)
         table.append((first, layer.w_at, layer.x_at, layer.dz_at, layer.n_in, layer.n_out, across))
         first += across * blocks(layer.n_in + 1, tile.rows)
     table = machine.upload(np.array(table, np.int64))
     return Launch(dense.kernels(dtype, tile).weight_update, (first, 1), tile.threads, (
-        work.h, work.dz, table, len(work.layers), control, constants, rule, parameters, s1, s2))
+        work.h, work.dz, table, len(layers), control, constants, rule, parameters, s1, s2))
+
+
+def large_update(work, layer, parameters, s1, s2, control, constants, rule, dtype):
+    """The update of a layer by cuBLAS's product."""
+    own, n_in, n_out, weights = large.kernels(dtype), layer.n_in, layer.n_out, layer.n_in * layer.n_out
+
+    def cleared(array, at, n):
+        return Launch(own.clear_rows, (large.CLEARING, 1), large.THREADS, (array, at, n, work.rows * n, control))
+
+    return [
+        cleared(work.h, layer.x_at, n_in), cleared(work.dz, layer.dz_at, n_out),
+        Product(work.h, layer.x_at, True, work.dz, layer.dz_at, False, work.product, 0, n_in, work.rows, n_out,
+                work.precision),
+        Launch(own.column_sums, (blocks(n_out, large.COLUMNS), 1), large.SUMMING,
+               (work.dz, layer.dz_at, control, n_out, work.product, weights)),
+        elementwise(own.update, weights + n_out, work.product, n_in, n_out, control, constants, rule, parameters,
+                    layer.w_at, s1, s2)]
 
 
 def right_unit(code, outputs):

@@ -12,7 +12,7 @@ import numpy as np
 
 from .. import activations as codes
 from .. import update_rules
-from . import philox, steps
+from . import large, philox, steps
 from .control import LISTED, one_batch
 from .dense import ELEMENTWISE, choose_tile, local_gradient
 from .dense import kernels as dense_kernels
@@ -28,7 +28,7 @@ def blocks(count, size):
 
 
 def dense_forward(x, w, b, activation, y=None, *, stream=None):
-    """y = f(x W + b) in one pass over y, which is returned.
+    """y = f(x W + b), which is returned, in one pass over y; large products on the GPU are cuBLAS's (`large`).
 
     x (m, k), w (k, n), b (n,), y (m, n), all float32 or all float64, in C order; y is allocated if left out, as an
     array of x's kind. activation: a code of `kernels.activations`, identity to sign. Raises TypeError and ValueError
@@ -44,15 +44,22 @@ def dense_forward(x, w, b, activation, y=None, *, stream=None):
     m, k, n = sizes["m"], sizes["k"], sizes["n"]
     if m * n == 0:
         return y
+    control, finish = constant(*one_batch(m)), (constant(0.0, dtype=dtype), 0, 0, dtype(1), 0, 0, 0)
+    if large.handed_over(m, k, n) and is_on_gpu(y):
+        out = queue.written(y)
+        queue.multiply(large.Product(queue.read(x), 0, False, queue.read(w), 0, False, out, 0, m, k, n))
+        queue.run(large.kernels(dtype).finish_forward, blocks(m * n, large.THREADS), large.THREADS, queue.read(b), 0,
+                  control, n, activation, out, 0, *finish)
+        return y
     tile = choose_tile(dtype, m, n)
     queue.run(dense_kernels(dtype, tile).forward, (blocks(n, tile.columns), blocks(m, tile.rows)), tile.threads,
-              queue.read(x), 0, queue.read(w), 0, queue.read(b), 0, constant(*one_batch(m)), k, n, activation,
-              queue.written(y), 0, constant(0.0, dtype=dtype), 0, 0, dtype(1), 0, 0, 0)
+              queue.read(x), 0, queue.read(w), 0, queue.read(b), 0, control, k, n, activation, queue.written(y), 0,
+              *finish)
     return y
 
 
 def dense_backward(x, w, y, dy, activation, dz, dx, dw, db, *, stream=None):
-    """dz = dy ⊙ f'(z), dx = dz Wᵀ, dw = xᵀ dz, db = Σ_rows dz.
+    """dz = dy ⊙ f'(z), dx = dz Wᵀ, dw = xᵀ dz, db = Σ_rows dz; large products on the GPU are cuBLAS's (`large`).
 
     x, dx (m, k), w, dw (k, n), y, dy, dz (m, n), db (n,), all float32 or all float64, in C order; dz may be dy; dx may
     be (0, 0) or None. activation: a trainable code; for GELU and SILU y is z = x W + b. Raises as `dense_forward`.
@@ -72,11 +79,18 @@ def dense_backward(x, w, y, dy, activation, dz, dx, dw, db, *, stream=None):
     if m:
         queue.run(local_gradient(dtype), blocks(m * n, ELEMENTWISE), ELEMENTWISE, queue.read(y), queue.read(dy),
                   activation, m * n, queue.written(dz))
-    gradient = queue.read(dz)
-    tile = choose_tile(dtype, k + 1, n)
-    queue.run(dense_kernels(dtype, tile).weight_gradient, (blocks(n, tile.columns), blocks(k + 1, tile.rows)),
-              tile.threads, queue.read(x), gradient, control, k, n, queue.written(dw), queue.written(db))
-    if wanted:
+    gradient, handed_over = queue.read(dz), large.handed_over(m, k, n)
+    if handed_over and is_on_gpu(dw):
+        queue.multiply(large.Product(queue.read(x), 0, True, gradient, 0, False, queue.written(dw), 0, k, m, n))
+        queue.run(large.kernels(dtype).column_sums, blocks(n, large.COLUMNS), large.SUMMING, gradient, 0, control, n,
+                  queue.written(db), 0)
+    else:
+        tile = choose_tile(dtype, k + 1, n)
+        queue.run(dense_kernels(dtype, tile).weight_gradient, (blocks(n, tile.columns), blocks(k + 1, tile.rows)),
+                  tile.threads, queue.read(x), gradient, control, k, n, queue.written(dw), queue.written(db))
+    if wanted and handed_over and is_on_gpu(dx):
+        queue.multiply(large.Product(gradient, 0, False, queue.read(w), 0, True, queue.written(dx), 0, m, n, k))
+    elif wanted:
         tile = choose_tile(dtype, m, k)
         queue.run(dense_kernels(dtype, tile).input_gradient, (blocks(k, tile.columns), blocks(m, tile.rows)),
                   tile.threads, gradient, 0, queue.read(w), 0, control, k, n, 0, queue.written(dx), 0)

@@ -9,6 +9,7 @@ import functools
 
 import numpy as np
 
+from . import cublas
 from .shims import cuda
 
 
@@ -45,6 +46,10 @@ class Queue:
         kernel[blocks, threads, self.stream](*arguments)
         if any(isinstance(argument, np.ndarray) and not is_on_gpu(argument) for argument in arguments):
             self.wait()                                        # page-locked arrays are copied behind Python's back
+
+    def multiply(self, product):
+        """Enqueue a `large.Product`; its arrays lie on the GPU."""
+        cublas.multiply(product, self.address or 0)
 
     def wait(self):
         (self.stream or cuda.default_stream()).synchronize()

@@ -45,7 +45,7 @@ class State:
         machine.write(self.parameters, as_numpy(machine, parameters))
         used = update_rules.SLOTS[recipe.rule]
         self.s1, self.s2 = (zeros(count if used > slot else 1, dtype) for slot in (0, 1))
-        self.work = network.make_work(machine, sizes, activations, dropout, recipe.batch, dtype)
+        self.work = network.make_work(machine, sizes, activations, dropout, recipe.batch, dtype, recipe.precision, True)
         self.control, self.sums = zeros(LENGTH, np.int64), zeros(4, np.float64)
         self.constants, self.hyper = zeros(CONSTANTS, dtype), zeros(4, np.float64)
         machine.write(self.hyper, np.asarray(recipe.hyper, np.float64))
@@ -103,7 +103,7 @@ class Training:
         tiles = self.tiles if precision == "float32" else self.tensor_core_tiles(precision, parameters.dtype)
         recipe = SimpleNamespace(batch=int(batch_size), loss=int(loss), rule=int(rule), hyper=hyper, l2=float(l2),
                                  alpha=float(alpha), parameter=float(loss_parameter), scale=float(scale),
-                                 seed=int(seed))
+                                 seed=int(seed), precision=precision)
         with self.machine.current():
             return State(self.machine, parameters, tuple(map(int, sizes)), tuple(map(int, activations)),
                          tuple(map(float, dropout)), recipe, tiles)
@@ -300,8 +300,8 @@ def training_step(state, data):
         *network.forward(work, state.parameters, control, dtype, state.tiles, recipe.seed, training=True),
         network.loss(work, data, order, control, sums, recipe.loss, recipe.parameter, dtype, True),
         *network.backward(work, state.parameters, control, dtype, state.tiles),
-        network.weight_update(machine, work, state.parameters, state.s1, state.s2, control, constants, recipe.rule,
-                              dtype, state.tiles),
+        *network.weight_update(machine, work, state.parameters, state.s1, state.s2, control, constants, recipe.rule,
+                               dtype, state.tiles),
         finish(0),
     ])
     return state.first, step
