@@ -37,7 +37,12 @@ def open_checkpoint(path):
 
 
 class Checkpoint:
-    """The file of one run. `seed` is that of the run saved in it; None if there is none yet."""
+    """The file of one run. `seed` is that of the run saved in it; None if there is none yet.
+
+    writes : whether `save` writes; of several processes with the same weights one does
+    """
+
+    writes = True
 
     def __init__(self, path):
         self.path = path
@@ -88,6 +93,8 @@ class Checkpoint:
 
     def save(self, done, model, optimizer_state, rng, watch, duration):
         """Replace the file by the state after `done` epochs: whole or not at all, at whatever moment we are killed."""
+        if not self.writes:
+            return
         nothing = np.empty(0, model.dtype)
         best = nothing if watch is None or watch.parameters is None else watch.parameters
         header = {
@@ -124,15 +131,15 @@ class Checkpoint:
     def _compare(self, run):
         run = json.loads(json.dumps(run))  # tuples become lists, as in the file
         saved = self._header["run"]
-        differ = [name for name in run if saved.get(name) != run[name]]
+        differ = [name for name in {**run, **saved} if saved.get(name) != run.get(name)]
         if differ:
-            changes = [f"{name} (was {saved.get(name)!r}, is {run[name]!r})" if name not in _DATA else
+            changes = [f"{name} (was {saved.get(name)!r}, is {run.get(name)!r})" if name not in DATA else
                        f"{name} (other values than then)" for name in differ]
             raise ValueError(f"checkpoint {self.path} was written by a run with other arguments: {'; '.join(changes)}. "
                              "Pass the same ones to resume it, or another path (or delete the file) to start anew")
 
 
-_DATA = ("X", "y", "sample_weight or class_weight", "validation_data", "model")
+DATA = ("X", "y", "sample_weight or class_weight", "validation_data", "model")
 
 
 def run_record(options, batch_size, rows, train_rows, validation, model, watch):

@@ -9,6 +9,7 @@ import os
 import sys
 from importlib.util import find_spec
 
+VISIBLE = "CUDA_VISIBLE_DEVICES"     # the environment variable by which launchers give processes their GPUs
 PRECISIONS = ("float32", "tf32", "bf16")
 NAMES = ("auto", "cpu", "cuda", "reference")
 INSTALL = ("It needs an NVIDIA GPU with its driver and pip install 'fastmlp[cuda13]' ('fastmlp[cuda12]' for a driver "
@@ -71,6 +72,30 @@ def gpus():
     except (runtime.CUDARuntimeError, ImportError, OSError) as error:
         return (), f"CuPy sees none ({error})"
     return names, "" if names else "CuPy sees none"
+
+
+def of_rank(device, rank, visible):
+    """The device of a rank when several processes of this machine train one net: for GPUs, one each.
+
+    rank : its number on this machine; visible : what each of them has as CUDA_VISIBLE_DEVICES, None where not set
+
+    Raises
+    ------
+    ValueError for a GPU asked for by number, or fewer GPUs than ranks.
+    """
+    name, _ = choose(device)
+    if not name.startswith("cuda"):
+        return device
+    if name != "cuda":
+        raise ValueError(f"device={name!r} cannot be combined with comm, as no two ranks can share a GPU: each takes "
+                         "the one of its own number on its machine; pass device='cuda'")
+    if None not in visible and len(set(visible)) == len(visible):
+        return "cuda:0"                  # the launcher has shown each rank GPUs of its own
+    found, _ = gpus()
+    if len(found) < len(visible):
+        raise ValueError(f"device='cuda' with comm needs a GPU for each rank, but this machine has {len(found)} for "
+                         f"{len(visible)} ranks; start fewer ranks on it, or pass device='cpu'")
+    return f"cuda:{rank}"
 
 
 def _index(name):

@@ -4,24 +4,29 @@ The rows of all ranks are numbered through, those of rank 0 first. Split, order 
 over these numbers, as one process with all rows would draw them; of each batch a rank computes the gradient of the
 rows it has, scaled by its share of the batch's Σ w; MPI sums these (Allreduce) and every rank takes the same
 optimizer step. So the result is that of one process, up to the rounding of sums in another order. With dropout the
-masks are each rank's own.
+masks are each rank's own. Rows read in windows are the exception: there each rank draws an order of its own (`shards`).
 
 `fit` asks `Alone` or `Ranks` whatever depends on there being others; alone every answer is what was asked about.
 """
+import hashlib
+import json
 import logging
 import os
 import sys
 import time
 import traceback
 import zlib
+from contextlib import contextmanager
 from dataclasses import fields, replace
 
 import numpy as np
 
+from . import collectives, streaming
 from . import device as devices
-from . import streaming
-from .data import Dataset, read_data, read_features, read_rows
+from .checkpoints import DATA
+from .data import Dataset, input_scale, read_data, read_features, read_rows
 from .labels import joint_task, summary
+from .shards import Shards, ShardsInWindows
 
 log = logging.getLogger("fastmlp")
 PATIENCE = 5.0               # seconds for the other ranks to raise an error as well, before all are ended
@@ -86,6 +91,10 @@ class Alone:
     def threads(self, n_threads):
         return n_threads
 
+    def record(self, run, rows):
+        """What `checkpoints.run_record` says of this call, of all ranks. rows: how many this rank has."""
+        return run
+
     def feed(self, rows, train_rows, batch_size):
         return streaming.feed(rows, train_rows, batch_size)
 
@@ -147,31 +156,39 @@ class Ranks(Alone):
 
     def options(self, options, seed):
         """The options that all ranks have, with the seed of rank 0 if none was given; rank 0 alone shows progress."""
-        def refuse():
-            if options.checkpoint is not None:
-                raise ValueError("checkpoint cannot be combined with comm; save the model in a callback on rank 0")
-            if options.window_rows is not None:
-                raise ValueError("window_rows cannot be combined with comm; pass each rank rows that fit its memory")
-            if options.scaling != "none":
-                raise ValueError("scaling='robust' and preset='tabular' cannot be combined with comm; scale the "
-                                 "columns before")
-            if not hasattr(devices.kernels(options.device), "batch_gradient"):
-                raise ValueError(f"device={options.device!r} cannot be combined with comm; use device='cpu'")
-        self.checked(refuse)
+        self.same("whether checkpoint is given", options.checkpoint is not None)
         self.same("seed", seed)
         for field in fields(options):
             if field.name not in ("seed", "verbose", "callbacks", "checkpoint", "n_threads", "net"):
                 self.same(field.name, _text(getattr(options, field.name)))
         for field in fields(options.net):
             self.same(field.name, _text(getattr(options.net, field.name)))
-        return replace(options, seed=self._comm.bcast(options.seed), verbose=options.verbose if self.rank == 0 else 0)
+        checkpoint = self._comm.bcast(options.checkpoint)
+        if checkpoint is not None:
+            checkpoint.writes = self.rank == 0
+        return replace(options, seed=self._comm.bcast(options.seed), checkpoint=checkpoint,
+                       device=self.checked(lambda: self._device(options.device)),
+                       verbose=options.verbose if self.rank == 0 else 0)
+
+    def _device(self, device):
+        """The device of this rank: of the machine's GPUs it takes one for itself."""
+        with self._machine() as machine:
+            rank, visible = machine.Get_rank(), machine.allgather(os.environ.get(devices.VISIBLE))
+        device = devices.of_rank(device, rank, visible)
+        if not hasattr(devices.kernels(device), "batch_gradient"):
+            raise ValueError(f"device={device!r} cannot be combined with comm: its kernels have no batch_gradient; use "
+                             "device='cpu'")
+        return device
 
     def read(self, X, y, sample_weight, options, model):
         """The `Dataset` of this rank's rows, for the task and the scale that the rows of all ask for."""
         dtype = options.net.dtype
+        window = options.window_rows or self._comm.allreduce(self.checked(
+            lambda: streaming.default_window(X, dtype) if streaming.too_large(X, dtype) else 0), self._mpi.MAX)
 
         def own():
-            return *read_features(X, "X", dtype, model), summary(y, options.loss)
+            stored = streaming.train_in_windows(X, "X", dtype, window) if window else None
+            return *read_features(X, "X", dtype, model, stored), summary(y, options.loss)
         x, names, answers = self.checked(own)
         for what, value in (("the number of columns of X", x.shape[1]), ("the columns' names of X", names),
                             ("whether X is uint8", x.dtype == np.uint8),
@@ -181,7 +198,7 @@ class Ranks(Alone):
         summaries = self._comm.allgather(answers)
         task = self.checked(lambda: joint_task(summaries, options.loss)) if model is None else model.task
         if model is None:
-            scale = 1 / 255 if x.dtype == np.uint8 and self.any(bool(x.max() > 1)) else 1.0
+            scale = 1 / 255 if self.any(input_scale(x) < 1) else 1.0
         else:
             scale = model.scale
             self.same("the weights of model", zlib.crc32(model.parameters))
@@ -196,12 +213,18 @@ class Ranks(Alone):
         if n_threads is not None:
             return n_threads
         from .kernels.cpu.threads import available_cores
-        machine = self._comm.Split_type(self._mpi.COMM_TYPE_SHARED)
         # A launcher may have given each rank cores of its own.
         cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
-        shared = machine.allgather(set(cores))
-        machine.Free()
+        with self._machine() as machine:
+            shared = machine.allgather(set(cores))
         return max(1, min(available_cores(), len(set.union(*shared)) // len(shared)))
+
+    @contextmanager
+    def _machine(self):
+        """The communicator of the ranks on this machine."""
+        machine = self._comm.Split_type(self._mpi.COMM_TYPE_SHARED)
+        yield machine
+        machine.Free()
 
     def seed(self, seed):
         return (seed + self.rank * 0x9E3779B97F4A7C15) % (1 << 63)
@@ -220,13 +243,25 @@ class Ranks(Alone):
     def mine(self, rows):
         return rows[(rows >= self._first) & (rows < self._first + self._rows)] - self._first
 
+    def record(self, run, rows):
+        """The data's fingerprints of all ranks as one; all else as rank 0 says it."""
+        everyone = self._comm.allgather({name: run[name] for name in DATA if name in run})
+        joint = {name: hashlib.sha256(json.dumps([each[name] for each in everyone]).encode()).hexdigest()
+                 for name in everyone[0]}
+        return {**self._comm.bcast(run), **joint, "rows of each rank": self._comm.allgather(rows)}
+
     def feed(self, rows, train_rows, batch_size):
-        return _Shards(self, rows, train_rows, batch_size)
+        kind = ShardsInWindows if isinstance(rows.x, streaming.StoredRows) else Shards
+        return kind(self, rows, train_rows, batch_size)
+
+    def gradients(self, state):
+        """What sums state.gradients over the ranks, in place."""
+        return collectives.gradient_sum(self._comm, state)
 
     def evaluate(self, kernels, state, rows):
         totals = np.zeros(4)
         if len(rows):
-            totals[:] = *kernels.evaluate(state, *rows), len(rows)
+            totals[:] = *streaming.evaluate(kernels, state, rows), len(rows)
         totals = self.sum(totals)
         return tuple(totals[:3].tolist()), totals[3]
 
@@ -241,29 +276,6 @@ class Ranks(Alone):
         if self.any(self._comm.bcast(checksum) != checksum):
             raise RuntimeError("the ranks' weights are no longer the same bits: this MPI's Allreduce does not give "
                                "every rank the same sum; choose another algorithm for it")
-
-
-class _Shards:
-    """An epoch over the rows of all ranks."""
-
-    def __init__(self, ranks, rows, train_rows, batch_size):
-        self._ranks, self._rows, self._train_rows, self._batch = ranks, rows, train_rows, batch_size
-
-    def train_epoch(self, kernels, state, rng, rates):
-        ranks, rows = self._ranks, self._rows
-        order = rng.permutation(self._train_rows)
-        counts = [len(ranks.mine(order[start:start + self._batch])) for start in range(0, len(order), self._batch)]
-        own = ranks.mine(order)
-        batches = np.split(own, np.cumsum(counts)[:-1])
-        sums = np.array([rows.weights[batch].sum(dtype=np.float64) if rows.weights.size else len(batch)
-                         for batch in batches], np.float64)
-        shares = np.divide(sums, ranks.sum(sums.copy()), out=np.zeros(len(sums)), where=sums > 0)
-        totals = np.zeros(3)
-        for batch, share, rate in zip(batches, shares, rates, strict=True):
-            totals += kernels.batch_gradient(state, *rows, batch, share)
-            ranks.sum(state.gradients)
-            kernels.apply_gradients(state, rate)
-        return tuple(ranks.sum(totals).tolist())
 
 
 def _text(value):

@@ -44,13 +44,16 @@ class InputScaling:
         return s
 
 
-def robust_scaling(x, rows, dtype):
-    """The `InputScaling` of the rows `rows` (indices) of x."""
+def robust_scaling(x, rows, dtype, n=None, gather=np.asarray):
+    """The `InputScaling` of the rows `rows` (indices) of x.
+
+    n, gather : where several processes have rows, how many all have, and what gives some columns of all these rows
+    """
     center, factor = np.empty((2, x.shape[1]), np.float64)
-    width = max(1, _BLOCK // len(rows))
+    width = max(1, _BLOCK // (n or len(rows)))
     for start in range(0, x.shape[1], width):
         columns = slice(start, start + width)
-        parts = np.percentile(x[rows, columns], (0, 25, 50, 75, 100), axis=0).astype(np.float64)
+        parts = np.percentile(gather(x[rows, columns]), (0, 25, 50, 75, 100), axis=0).astype(np.float64)
         low, lower, middle, upper, high = parts
         span = np.where(upper > lower, upper - lower, (high - low) / 2)
         center[columns] = middle
@@ -63,14 +66,18 @@ def robust_scaling(x, rows, dtype):
 _DEGREE = {"squared_error": 2, "huber": 2, "absolute_error": 1, "quantile": 1}
 
 
-def scale_for(model, rows, train_rows):
-    """Give a new `model` the scaling of the rows it will be trained on, and its last biases the mean of y."""
+def scale_for(model, rows, own_rows, ranks):
+    """Give a new `model` the scaling of the rows it will be trained on, and its last biases the mean of y.
+
+    own_rows : those that this process has, as indices into its `rows`; `ranks` sums and gathers over all
+    """
     _in_memory(rows)
-    model.scaling, model.scale = robust_scaling(rows.x, train_rows, model.dtype), 1.0
+    n = ranks.total(len(own_rows))
+    model.scaling, model.scale = robust_scaling(rows.x, own_rows, model.dtype, n, ranks.gather), 1.0
     if model.loss in _DEGREE:
-        targets = rows.targets[train_rows]
-        mean = targets.mean(axis=0, dtype=np.float64)
-        deviation = float(np.sqrt(((targets - mean) ** 2).mean()))
+        targets = rows.targets[own_rows]
+        mean = ranks.total(targets.sum(axis=0, dtype=np.float64)) / n
+        deviation = float(np.sqrt(ranks.total(((targets - mean) ** 2).sum()) / (n * targets.shape[1])))
         model.spread = 2.0 ** round(np.log2(deviation)) if deviation > 0 else 1.0
         model.weights[-1][:] *= model.spread  # drawn for the net inside
         model.biases[-1][:] = mean

@@ -37,7 +37,7 @@ def train_in_windows(X, name, dtype, window_rows):
     """X as `StoredRows` if window_rows says so, or, where it is None, if X is stored and larger than half the memory;
     else None."""
     if window_rows is None:
-        if not is_stored(X) or _bytes(X, dtype) <= machine_memory() / 2:
+        if not too_large(X, dtype):
             return None
     elif not isinstance(X, np.ndarray) and not is_stored(X):
         X, _ = feature_matrix(X, name, dtype)
@@ -48,6 +48,11 @@ def train_in_windows(X, name, dtype, window_rows):
     return rows
 
 
+def too_large(X, dtype):
+    """Whether X is stored and larger than half the memory."""
+    return is_stored(X) and _bytes(X, dtype) > machine_memory() / 2
+
+
 def predict_in_windows(X, name, dtype):
     """X as `StoredRows` if it is stored and larger than a window, else None."""
     return StoredRows(X, name, dtype) if is_stored(X) and _bytes(X, dtype) > WINDOW_BYTES else None
@@ -55,6 +60,11 @@ def predict_in_windows(X, name, dtype):
 
 def _bytes(X, dtype):
     return int(np.prod([int(n) for n in X.shape], dtype=object)) * _kernel_dtype(X, dtype).itemsize
+
+
+def default_window(X, dtype):
+    """Rows of a window that nobody asked for by number."""
+    return max(1, WINDOW_BYTES // (int(X.shape[1]) * _kernel_dtype(X, dtype).itemsize))
 
 
 def _kernel_dtype(X, dtype):
@@ -79,7 +89,7 @@ class StoredRows:
         self.checked = False         # whether all rows were found finite: looking costs as much as reading
         self.dtype = _kernel_dtype(source, dtype)
         self.shape = (int(source.shape[0]) if rows is None else len(rows), int(source.shape[1]))
-        self.window_rows = window_rows or max(1, WINDOW_BYTES // (self.shape[1] * self.dtype.itemsize))
+        self.window_rows = window_rows or default_window(source, dtype)
 
     @property
     def size(self):
@@ -159,22 +169,12 @@ def read_ahead(stored, plans, buffers):
             yield plan, x
 
 
-def window_plans(n, window_rows, rng):
-    """The order of an epoch over n rows: for each window, the blocks (first row, stop) it holds."""
+def block_order(n, window_rows, rng):
+    """(n,) the numbers 0 ... n - 1 by shuffled blocks: so many at a time are the rows of a window."""
     block = max(1, window_rows // BLOCKS)
-    window, room = [], window_rows
-    for start in (rng.permutation(-(-n // block)) * block).tolist():
-        stop = min(start + block, n)
-        while start < stop:
-            end = min(stop, start + room)
-            window.append((start, end))
-            room -= end - start
-            start = end
-            if room == 0:
-                yield window
-                window, room = [], window_rows
-    if window:
-        yield window
+    starts = rng.permutation(-(-n // block)) * block
+    order = (starts[:, None] + np.arange(block)).reshape(-1)
+    return order[order < n]
 
 
 class InMemory:
@@ -187,28 +187,42 @@ class InMemory:
         return kernels.train_epoch(state, *self._rows, rng.permutation(self._train_rows), rates)
 
 
+class Windows:
+    """The rows `train_rows` of stored `data.Rows`, of which `window_rows` at a time come into memory."""
+
+    def __init__(self, rows, train_rows, window_rows):
+        self._rows, self.train_rows = rows, np.sort(train_rows)
+        self._stored = rows.x.subset(self.train_rows, window_rows)
+        self._buffers = self._stored.buffers()
+
+    def __len__(self):
+        return len(self._stored)
+
+    def read(self, plans):
+        """For each plan, ascending places in `train_rows`: the four arrays of these rows, as the kernels take them."""
+        with closing(read_ahead(self._stored, plans, self._buffers)) as windows:
+            for plan, x in windows:
+                yield x, *self._rows.take_answers(self.train_rows[plan])
+        self._stored.checked = True
+
+
 class InWindows:
     """Stored rows on their way to the kernels: a call a window. Arguments: `data.Rows`, indices to train on."""
 
     def __init__(self, rows, train_rows, batch_size):
-        self._rows, self._batch = rows, batch_size
-        self._train_rows = np.sort(train_rows)
-        self._window = -(-rows.x.window_rows // batch_size) * batch_size
-        self._stored = rows.x.subset(self._train_rows, self._window)
-        self._buffers = self._stored.buffers()
+        self._batch, self._window = batch_size, -(-rows.x.window_rows // batch_size) * batch_size
+        self._windows = Windows(rows, train_rows, self._window)
 
     def train_epoch(self, kernels, state, rng, rates):
         totals, step = np.zeros(3), 0
+        order = block_order(len(self._windows), self._window, rng)
         # The file is read forwards: the rows of a window are shuffled afterwards, in memory.
-        plans = [np.concatenate([np.arange(*block) for block in sorted(window)])
-                 for window in window_plans(len(self._stored), self._window, rng)]
-        with closing(read_ahead(self._stored, plans, self._buffers)) as windows:
-            for plan, x in windows:
-                answers = self._rows.take_answers(self._train_rows[plan])
-                steps = -(-len(plan) // self._batch)
-                totals += kernels.train_epoch(state, x, *answers, rng.permutation(len(plan)), rates[step:step + steps])
+        plans = [np.sort(order[first:first + self._window]) for first in range(0, len(order), self._window)]
+        with closing(self._windows.read(plans)) as windows:
+            for x, *answers in windows:
+                steps = -(-len(x) // self._batch)
+                totals += kernels.train_epoch(state, x, *answers, rng.permutation(len(x)), rates[step:step + steps])
                 step += steps
-        self._stored.checked = True
         return tuple(totals.tolist())
 
 

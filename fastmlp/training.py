@@ -83,7 +83,8 @@ def train(X, y, *, hidden=(100,), activation="relu", dropout=0.0, loss="auto", i
     comm : an MPI communicator such as ``mpi4py.MPI.COMM_WORLD`` (extra: mpi). Its ranks train one net together: each
         passes its own rows as X, y, sample_weight and validation_data, more or fewer than the others, and the same
         options. batch_size is of all ranks together; order, split, class weights and scores are those of all rows;
-        every rank returns the same weights. A rank that fails ends all. Without checkpoint, window_rows and scaling.
+        every rank returns the same weights. A rank that fails ends all. window_rows is of each rank, and rank 0 writes
+        the checkpoint. On GPUs each rank takes one of its machine's: leave device "auto" or "cuda".
     device : "auto" (a GPU if CuPy sees one, else the CPU), "cpu", "cuda", "cuda:1" (the second GPU) or "reference"
         (plain NumPy)
     dtype : "float32" or "float64", of weights and arithmetic
@@ -171,7 +172,7 @@ def fit(data, train_rows, options, validation_data=None, model=None, ranks=ALONE
                     scale=data.scale, feature_names=data.feature_names, dropout=net.dropout)
         initializers.initialize(model.weights, options.initializer, rng)
         if options.scaling == "robust":
-            scaling.scale_for(model, rows, train_rows)
+            scaling.scale_for(model, rows, own_rows, ranks)
     elif options.scaling == "robust" and model.scaling is None:
         raise ValueError("scaling='robust' contradicts the model to be trained further, which was trained without; "
                          "leave scaling or preset out")
@@ -194,8 +195,8 @@ def fit(data, train_rows, options, validation_data=None, model=None, ranks=ALONE
     history.begin(compile_kernels(kernels, model.dtype, options.verbose))
     done, checkpoint = 0, options.checkpoint
     if checkpoint is not None:
-        done = checkpoint.resume(run_record(options, batch_size, rows, train_rows, validation, model, watch),
-                                 model, rng, watch)
+        run = run_record(options, batch_size, rows, train_rows, validation, model, watch)
+        done = checkpoint.resume(ranks.record(run, len(rows)), model, rng, watch)
     show = reporter(options.verbose, epochs, steps, done)
 
     # Every buffer of training, allocated once; the state works on its own copy of the weights.
@@ -231,8 +232,9 @@ def fit(data, train_rows, options, validation_data=None, model=None, ranks=ALONE
                 if ranks.any(any(answer is True or answer is np.True_ for answer in answers)):
                     history.stopped = "callback"
                 if checkpoint is not None:
-                    checkpoint.save(epoch + 1, model, _optimizer_state(kernels, state, model, optimizer), rng, watch,
-                                    history.duration + perf_counter() - started)
+                    stands = (epoch + 1, model, _optimizer_state(kernels, state, model, optimizer), rng, watch,
+                              history.duration + perf_counter() - started)
+                    ranks.checked(lambda stands=stands: checkpoint.save(*stands))
                 if history.stopped:
                     log.info("stopped after epoch %d by %s", number, history.stopped)
                     break

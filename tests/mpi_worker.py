@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 import fastmlp
+from fastmlp.kernels import reference
 
 
 def share(arrays, rank, size):
@@ -44,6 +45,8 @@ CASES = {
                           "learning_rate": 0.01}),
     "numbers": (numbers(), {"l2": 1e-3, "schedule": "cosine", "optimizer": "momentum", "activation": "gelu"}),
     "multilabel": (one_hot_here_and_there(), {"optimizer": "rmsprop", "batch_size": 300}),
+    "scaled": (numbers(), {"scaling": "robust", "loss": "huber", "validation_fraction": 0.2}),
+    "tabular": (images(), {"preset": "tabular", "validation_fraction": 0.2, "epochs": 5}),
     "two labels": ((images()[0], np.arange(300) > 120), {"dtype": "float64", "batch_size": 7}),
 }
 COMMON = {"hidden": (9, 8), "epochs": 3, "batch_size": 32, "seed": 4, "n_threads": 1}
@@ -80,6 +83,54 @@ def equal_results(comm):
     return results
 
 
+def windows(comm):
+    """Training in windows: the rows that each step visits, by their first column, and what comes of it."""
+    rank, size = comm.Get_rank(), comm.Get_size()
+    X, _, weights = numbers(n=301)
+    X[:, 0] = np.arange(301)
+    X, y, weights = share((X, X[:, 1], weights), rank, size)
+    visited, original = [], reference.batch_gradient
+
+    def recording(state, x, labels, targets, weights, rows, share):
+        visited.append(x[rows, 0].astype(int))
+        return original(state, x, labels, targets, weights, rows, share)
+    reference.batch_gradient = recording
+    options = COMMON | {"epochs": 6, "learning_rate": 0.01, "window_rows": 40, "comm": comm}
+    results = {}
+    for device in ("reference", "cpu"):
+        for name in ("", " again"):
+            results[device + name] = outcome(fastmlp.train(X, y, sample_weight=weights, device=device, **options))
+    results["validated"] = outcome(fastmlp.train(X, y, validation_fraction=0.3, early_stopping=2, **options))
+    return results, visited[:6 * 10], X[:, 0].astype(int)
+
+
+def checkpoints(comm, folder):
+    """A run broken off and taken up again, in memory and in windows; what others than these may not take up."""
+    rank, size = comm.Get_rank(), comm.Get_size()
+    results = {}
+
+    def power_cut(model, numbers):
+        if numbers["epoch"] == 3:
+            raise KeyError("power cut")
+    for name, more in (("memory", {}), ("windows", {"window_rows": 50})):
+        options = {"dropout": 0.2, "early_stopping": 3, "epochs": 5, "seed": None, **more}
+        path = f"{folder}/{name}"
+        try:
+            train("labels", "cpu", rank, size, comm, **options, checkpoint=path, callbacks=[power_cut])
+        except KeyError:
+            ends = [train("labels", "cpu", rank, size, comm, **options, checkpoint=path) for _ in range(2)]
+            results[name] = [outcome(model) for model in ends]
+            results[f"{name}, unbroken"] = outcome(train("labels", "cpu", rank, size, comm,
+                                                         **options | {"seed": ends[0].seed}))
+    X, y = images()
+    own = slice(rank * 300 // size, (rank + 1) * 300 // size)
+    try:
+        fastmlp.train(X[own], y[own], comm=comm, checkpoint=f"{folder}/memory", device="cpu", **COMMON)
+    except ValueError as error:
+        results["other shares"] = str(error)
+    return results
+
+
 def errors(comm):
     """What every rank says when one of them cannot go on, or wants something else."""
     rank, size = comm.Get_rank(), comm.Get_size()
@@ -96,9 +147,8 @@ def errors(comm):
         "another seed": ((X, y), {"seed": rank}),
         "no validation": ((X, y), {} if bad else {"validation_data": (X, y)}),
         "floats": ((X.astype(float) if bad else X, y), {}),
-        "checkpoint": ((X, y), {"checkpoint": "run"}),
-        "windows": ((X, y), {"window_rows": 10}),
-        "scaling": ((X, y), {"scaling": "robust"}),
+        "one checkpoint": ((X, y), {} if bad else {"checkpoint": "run"}),
+        "scaled windows": ((X, y), {"window_rows": 10, "scaling": "robust"}),
         "divergence": ((X * 1e3, y), {"learning_rate": 1e35, "optimizer": "sgd"}),
     }
     said = {}
@@ -110,14 +160,22 @@ def errors(comm):
     return said
 
 
-def disaster(comm, happens):
+def disaster(comm, happens, **options):
     """Trains until `happens` to rank 1 in the second epoch."""
     rank, size = comm.Get_rank(), comm.Get_size()
 
     def callback(model, numbers):
         if rank == 1 and numbers["epoch"] == 2:
             happens()
-    train("labels", "reference", rank, size, comm, epochs=10**6, early_stopping=None, callbacks=[callback])
+    train("labels", "reference", rank, size, comm, **{"epochs": 10**6, "early_stopping": None, **options},
+          callbacks=[callback])
+
+
+def resumed(comm, folder):
+    """What `disaster` left, taken up; and the same run unbroken."""
+    rank, size = comm.Get_rank(), comm.Get_size()
+    return [outcome(train("labels", "reference", rank, size, comm, epochs=4, early_stopping=None, **more))
+            for more in ({"checkpoint": f"{folder}/run"}, {})]
 
 
 def main(folder, what):
@@ -127,8 +185,13 @@ def main(folder, what):
         disaster(comm, lambda: {}["nothing here"])
     elif what == "dies":
         disaster(comm, lambda: os.kill(os.getpid(), signal.SIGKILL))
+    elif what == "dies and leaves":
+        disaster(comm, lambda: os.kill(os.getpid(), signal.SIGKILL), epochs=4, checkpoint=f"{folder}/run")
     else:
-        results = {"equal": equal_results, "errors": errors}[what](comm)
+        work = {"equal": equal_results, "errors": errors, "windows": windows,
+                "checkpoints": lambda comm: checkpoints(comm, folder),
+                "resumes": lambda comm: resumed(comm, folder)}[what]
+        results = work(comm)
         Path(folder, f"{comm.Get_rank()}.pickle").write_bytes(pickle.dumps(results))
 
 

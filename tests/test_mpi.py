@@ -96,11 +96,71 @@ SAID = {
     "another seed": "seed must be the same on all ranks, got 0 on rank 0 and 1 on rank 1",
     "no validation": "whether there is validation must be the same on all ranks, got True on rank 0 and False",
     "floats": "whether X is uint8 must be the same on all ranks",
-    "checkpoint": "checkpoint cannot be combined with comm",
-    "windows": "window_rows cannot be combined with comm",
-    "scaling": "scaling='robust' and preset='tabular' cannot be combined with comm",
+    "one checkpoint": "whether checkpoint is given must be the same on all ranks, got True on rank 0 and False",
+    "scaled windows": "scaling='robust' (and preset='tabular') needs X in memory",
     "divergence": "DivergedError: training diverged in epoch 1",
 }
+
+
+@pytest.fixture(scope="module")
+def in_windows(tmp_path_factory):
+    """(what came of it, rows visited in each step, rows owned) of each of 2 ranks."""
+    folder = tmp_path_factory.mktemp("windows")
+    run = launch(2, "windows", folder)
+    assert run.returncode == 0, run.stderr
+    return [pickle.loads((folder / f"{rank}.pickle").read_bytes()) for rank in range(2)]
+
+
+def test_windows_give_all_ranks_the_same_bits_again_and_again(in_windows):
+    (results, *_), (others, *_) = in_windows
+    for name, result in results.items():
+        same_bits(result, others[name])
+        assert result["history"]["loss"][-1] < 0.7 * result["history"]["loss"][0]
+    for device in ("reference", "cpu"):
+        same_bits(results[device], results[f"{device} again"])
+    assert cases.error(results["cpu"]["parameters"], results["reference"]["parameters"]) <= \
+        cases.RUN_TOLERANCE[np.float32]
+    assert results["validated"]["best"] is not None
+
+
+def test_windows_visit_every_row_once_in_batches_of_even_shares(in_windows):
+    """301 rows, of which rank 0 has a quarter: 10 steps of 32, the last of 13."""
+    for _, visited, own in in_windows:
+        epochs = [np.concatenate(visited[first:first + 10]) for first in range(0, 60, 10)]
+        for epoch in epochs:
+            np.testing.assert_array_equal(np.sort(epoch), own)
+        assert not np.array_equal(epochs[0], epochs[1])
+        for step, batch in enumerate(visited):
+            share = (13 if step % 10 == 9 else 32) * len(own) / 301
+            assert abs(len(batch) - share) < 1
+        # A window's rows are blocks of the file: 40 rows, of blocks of one, are not the first 40.
+        assert not np.array_equal(np.sort(epochs[0][:40]), own[:40])
+    for (_, one, _), (_, other, _) in [in_windows]:
+        assert {len(a) + len(b) for a, b in zip(one, other, strict=True)} <= {31, 32, 33, 12, 13, 14}
+
+
+def test_checkpoints_resume_to_the_same_bits(tmp_path):
+    run = launch(2, "checkpoints", tmp_path)
+    assert run.returncode == 0, run.stderr
+    results = [pickle.loads((tmp_path / f"{rank}.pickle").read_bytes()) for rank in range(2)]
+    for each in results:
+        for name in ("memory", "windows"):
+            for resumed in each[name]:
+                same_bits(resumed, results[0][f"{name}, unbroken"])
+        assert "rows of each rank (was [75, 225], is [150, 150])" in each["other shares"]
+    X, y = mpi_worker.images()
+    with pytest.raises(ValueError, match=r"rows of each rank \(was \[75, 225\], is None\)"):
+        fastmlp.train(X, y, checkpoint=tmp_path / "memory", **mpi_worker.COMMON)
+
+
+def test_ranks_killed_resume_from_the_checkpoint(tmp_path):
+    assert launch(2, "dies and leaves", tmp_path).returncode != 0
+    assert (tmp_path / "run").exists()
+    run = launch(2, "resumes", tmp_path)
+    assert run.returncode == 0, run.stderr
+    resumed, unbroken = pickle.loads((tmp_path / "0.pickle").read_bytes())
+    same_bits(resumed, unbroken)
+    same_bits(resumed, pickle.loads((tmp_path / "1.pickle").read_bytes())[0])
 
 
 def test_every_rank_says_what_is_wrong(tmp_path):
