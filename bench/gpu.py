@@ -247,7 +247,7 @@ def time_step(net, precision):
     trained.epoch()
     state = trained.state
     with state.machine.current():
-        first, step = training_step(state, state.data[0][1])
+        first, step = training_step(state, state.data["trained"][1])
         state.machine.run([first])                       # a batch is set; what a launch repeats does not matter
         for number, launch in enumerate(step):
             name = launch.kernel.py_func.__name__

@@ -9,7 +9,7 @@ from fastmlp.kernels import activations as act
 from fastmlp.kernels import reference, update_rules
 
 pytest.importorskip("greenlet", reason="the simulator needs greenlet: pip install 'fastmlp[test]'")
-from simulator import Machine, part
+from simulator import DeviceArray, Machine, part
 from test_cuda import PLACES, package_at
 
 TINY_TILE = (8, 8, 4, 2, 16)       # 8 threads: a simulated thread costs as much as ten thousand real ones
@@ -190,8 +190,47 @@ def test_an_epoch_is_a_few_replays_of_one_graph(monkeypatch):
     assert machine.captured == 2                                # a longer epoch needs longer arrays
     assert state.step == 15
     package.train_epoch(state, x.copy(), labels, targets, weights, order[:16], rates[:1])
-    assert machine.captured == 3                                # other data are read elsewhere
-    assert state.step == 16
+    assert machine.captured == 2                                # other data lie where those before lay
+    package.train_epoch(state, np.array(x).view(DeviceArray), labels, targets, weights, order[:16], rates[:1])
+    assert machine.captured == 3                                # but for those that are on the GPU already
+    assert state.step == 17
+
+
+def test_one_graph_serves_every_window():
+    """Windows of a file: each other arrays, the last one shorter; between two epochs, a larger set to judge by."""
+    machine = Counting()
+    package = part("training").Training(machine, tiny_tiles)
+    run = at_most(cases.RUNS["softmax_targets_weights"], "simulator", rows=24, batch_size=8)
+    x, _, labels, targets, weights = run.data(np.float32)
+    state, oracle = run.prepare(package, np.float32), run.prepare(reference, np.float64)
+    start = run.parameters(np.float64)
+    for _ in range(2):
+        for rows in (slice(0, 16), slice(7, 23), slice(19, 24)):
+            window = [array[rows] if len(array) else array for array in (x, labels, targets, weights)]
+            order = np.arange(len(window[0]))[::-1].copy()
+            rates = np.full(-(-len(order) // run.batch_size), 0.01)
+            totals, expected = (p.train_epoch(s, *window, order, rates)
+                                for p, s in ((package, state), (reference, oracle)))
+            np.testing.assert_allclose(totals, expected, rtol=cases.RUN_TOLERANCE[np.float32])
+        found, expected = (p.evaluate(s, x, labels, targets, weights)
+                           for p, s in ((package, state), (reference, oracle)))
+        np.testing.assert_allclose(found, expected, rtol=cases.RUN_TOLERANCE[np.float32])
+    assert machine.captured == 1
+    moved = parameters_of(package, state, run, np.float32) - start
+    assert cases.error(moved, parameters_of(reference, oracle, run, np.float64) - start) <= cases.RUN_TOLERANCE[
+        np.float32]
+
+
+def test_weights_that_only_some_windows_have():
+    package = training_at("simulator")
+    run = at_most(cases.RUNS["softmax_targets_weights"], "simulator", rows=10, batch_size=8)
+    x, _, labels, targets, weights = run.data(np.float32)
+    state, oracle = run.prepare(package, np.float32), run.prepare(reference, np.float64)
+    none = np.empty(0, np.float32)
+    for some in (weights, none, weights):
+        totals, expected = (p.train_epoch(s, x.copy(), labels, targets, some, np.arange(10), np.full(2, 0.01))
+                            for p, s in ((package, state), (reference, oracle)))
+        np.testing.assert_allclose(totals, expected, rtol=cases.RUN_TOLERANCE[np.float32])
 
 
 def test_interrupted_between_two_chunks(monkeypatch):

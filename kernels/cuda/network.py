@@ -70,20 +70,6 @@ def make_work(machine, sizes, activations, dropout, rows, dtype, precision="floa
                 machine.empty(max(product, default=1), dtype), precision)
 
 
-@dataclass(frozen=True, eq=False)
-class Data:
-    """Rows in the GPU's memory; arrays that are not given have one element, which nobody reads."""
-
-    x: object                        # flat: uint8 or the net's dtype
-    features: int
-    rows: int
-    labels: object
-    targets: object
-    weights: object
-    labelled: bool
-    weighted: bool
-
-
 def blocks(count, size):
     return -(-count // size)
 

@@ -2,7 +2,8 @@
 
 `prepare` allocates everything; the first `train_epoch` captures a chunk of steps in a CUDA graph and every epoch
 replays it: no host work and no waiting until the epoch's totals are read. What changes lies in the GPU's memory
-(`control`), so one graph serves every chunk, the short last batch, and every later epoch on the same arrays.
+(`control`), so one graph serves every chunk, the short last batch, and every later epoch, on other arrays as well
+(`data`).
 
 Data are copied to the GPU when first seen and are taken to stay as they are: arrays that are changed in place between
 two epochs are not seen to have changed. Arrays that lie on the GPU are read where they are.
@@ -17,8 +18,10 @@ from .. import activations as codes
 from .. import update_rules
 from . import loss_ops, losses, network, ops, perceptron, steps, tensor_core
 from .control import BATCH, CONSTANTS, LABELLED, LENGTH, LISTED, ROWS, START, STEP, TOTAL_ROWS, WEIGHTED
+from .data import JUDGED, TRAINED, make_data, resident
 from .dense import choose_tile
 from .machine import Launch, gpu
+from .streams import is_on_gpu
 
 # A graph holds at most so many steps, and about so much work: 10 ms at 20 TFLOP/s, so that Ctrl-C is prompt.
 GRAPH_STEPS, GRAPH_FLOPS = 64, 2e11
@@ -27,7 +30,6 @@ BLOCK_ROWS, BLOCK_NUMBERS = 4096, 1 << 24
 OPERATIONS = {"philox": ops.philox_words} | {operation.__name__: operation for operation in (
     loss_ops.pointwise_loss, loss_ops.sigmoid_xent, loss_ops.softmax_xent, loss_ops.squared_error, ops.dense_backward,
     ops.dense_forward, ops.dropout, ops.gather, ops.update, perceptron.perceptron_batch, perceptron.perceptron_online)}
-KEPT_DATA = 2                        # data sets that stay on the GPU: what is trained on, what it is judged by
 
 
 class State:
@@ -50,7 +52,7 @@ class State:
         self.constants, self.hyper = zeros(CONSTANTS, dtype), zeros(4, np.float64)
         machine.write(self.hyper, np.asarray(recipe.hyper, np.float64))
         self.order, self.rates = zeros(1, np.int64), zeros(1, np.float64)
-        self.data = []                   # [(the arrays as they came, Data)], latest first
+        self.data = {}                   # role: (the arrays as they came, Data)
         self.graph = None                # (Data, steps, graph)
         self.inference = None            # Work for evaluate
 
@@ -60,12 +62,8 @@ class State:
             return int(self.machine.download(self.control)[STEP])
 
 
-def on_gpu(array):
-    return hasattr(array, "__cuda_array_interface__")
-
-
 def as_numpy(machine, array):
-    return machine.download(machine.upload(array)) if on_gpu(array) else np.asarray(array)
+    return machine.download(machine.upload(array)) if is_on_gpu(array) else np.asarray(array)
 
 
 def step_flops(sizes, rows):
@@ -126,7 +124,7 @@ class Training:
         if n_steps == 0:
             return 0.0, 0.0, 0.0
         with machine.current():
-            data = resident(state, x, labels, targets, weights)
+            data = resident(state, TRAINED, x, labels, targets, weights)
             load_epoch(state, data, order, rates)
             first, step = training_step(state, data)
             if state.graph is None or state.graph[0] is not data:
@@ -146,7 +144,7 @@ class Training:
         if len(x) == 0:
             return 0.0, 0.0, 0.0
         with machine.current():
-            data = resident(state, x, labels, targets, weights)
+            data = resident(state, JUDGED, x, labels, targets, weights)
             if state.inference is None:
                 state.inference = network.make_work(machine, state.sizes, state.activations, state.dropout,
                                                     block_rows(state.sizes, len(x)), dtype)
@@ -186,7 +184,7 @@ class Training:
                                            (work.h, last.y_at, data.rows, last.n_out, work.h, last.y_at)))
                 machine.run(machine.prepared(launches))
                 found = work.h[last.y_at:last.y_at + data.rows * last.n_out].reshape(data.rows, last.n_out)
-                if on_gpu(out):
+                if is_on_gpu(out):
                     machine.upload(out)[start:start + block] = found
                 else:
                     out[start:start + block] = machine.download(found)
@@ -238,34 +236,6 @@ class Training:
 
 
 # ------------------------------------------------------------------------------- data
-
-def make_data(machine, x, dtype, labels=None, targets=None, weights=None):
-    """`Data` in the machine's memory, from arrays of either place."""
-    kind = np.dtype(str(x.dtype).removeprefix("torch."))
-    if kind != np.uint8 and kind != dtype:
-        raise TypeError(f"x must be uint8 or {np.dtype(dtype)}, got {kind}")
-
-    def there(array, kind):
-        if array is None or 0 in tuple(array.shape):
-            return machine.zeros(1, kind)
-        return machine.upload(array if on_gpu(array) else np.asarray(array, kind))
-
-    given = [array is not None and 0 not in tuple(array.shape) for array in (labels, weights)]
-    return network.Data(machine.upload(x).reshape(-1), int(x.shape[1]), int(x.shape[0]), there(labels, np.int64),
-                        there(targets, dtype).reshape(-1), there(weights, dtype), *given)
-
-
-def resident(state, *arrays):
-    """The `Data` of these arrays, copied to the GPU when they are first seen."""
-    for i, (seen, data) in enumerate(state.data):
-        if all(a is b for a, b in zip(seen, arrays, strict=True)):
-            state.data.insert(0, state.data.pop(i))
-            return data
-    x, labels, targets, weights = arrays
-    data = make_data(state.machine, x, state.dtype, labels, targets, weights)
-    state.data = [(arrays, data), *state.data[:KEPT_DATA - 1]]
-    return data
-
 
 def load_epoch(state, data, order, rates):
     """Rows to visit and learning rates into the GPU's memory; `control` at rest before the first step."""
