@@ -86,7 +86,7 @@ batch_gradient(state, x, labels, targets, weights, rows, share) -> (loss_sum, co
 apply_gradients(state, learning_rate)
     The second half: l2 and one optimizer step by state.gradients. With share 1 the two are a step of train_epoch, to
     the bit; with the gradients of shares Σ w / Σ w of all, summed over processes, they are a step of them together.
-    Not in `cuda`; neither is alpha in these.
+    alpha is not in these. In `cuda` state.gradients lies on the GPU.
 evaluate(state, x, labels, targets, weights) -> (loss_sum, correct, weight_sum)
     The same totals without dropout or training.
 read_parameters(state, parameters)

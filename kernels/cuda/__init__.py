@@ -1,19 +1,18 @@
 """The kernels for NVIDIA GPUs: Numba's @cuda.jit, compiled on first use for the GPU at hand.
 
 The contract (operands, shapes, codes) stands in `fastmlp.kernels`; the mathematics in `fastmlp.kernels.reference`.
-Not here: `perceptron_epoch` and `shuffle`, scikit-learn's perceptron, whose every row waits for the one before; and
-`batch_gradient` and `apply_gradients`, a step shared with other processes.
 Read `dense` first (the products, with what is fused onto them; large ones are cuBLAS's: `large`), then
 `losses`, `steps` and `training`.
 """
 from .loss_ops import pointwise_loss, sigmoid_xent, softmax_xent, squared_error
+from .one_against_rest import perceptron_epoch, shuffle
 from .ops import dense_backward, dense_forward, dropout, gather, update
 from .ops import philox_words as philox
 from .perceptron import perceptron_batch, perceptron_online
 
 # Functions that need CuPy: looked up on the GPU that is current. `on(1)` has them for the second one.
-_TRAINING = ("evaluate", "forward", "needs_compiling", "prepare", "read_optimizer", "read_parameters", "train_epoch",
-             "warm_up", "write_optimizer", "write_parameters")
+_TRAINING = ("apply_gradients", "batch_gradient", "evaluate", "forward", "needs_compiling", "prepare", "read_optimizer",
+             "read_parameters", "train_epoch", "warm_up", "write_optimizer", "write_parameters")
 
 
 def on(index=None):
@@ -38,6 +37,7 @@ def __dir__():
 
 
 __all__ = [
-    "dense_backward", "dense_forward", "dropout", "gather", "perceptron_batch", "perceptron_online", "philox",
-    "pointwise_loss", "sigmoid_xent", "softmax_xent", "squared_error", "update", "on", *_TRAINING,
+    "dense_backward", "dense_forward", "dropout", "gather", "perceptron_batch", "perceptron_epoch",
+    "perceptron_online", "philox", "pointwise_loss", "shuffle", "sigmoid_xent", "softmax_xent", "squared_error",
+    "update", "on", *_TRAINING,
 ]

@@ -16,7 +16,7 @@ import numpy as np
 
 from .. import activations as codes
 from .. import update_rules
-from . import loss_ops, losses, network, ops, perceptron, steps, tensor_core
+from . import gradient, loss_ops, losses, network, one_against_rest, ops, perceptron, steps, tensor_core
 from .control import BATCH, CONSTANTS, LABELLED, LENGTH, LISTED, ROWS, START, STEP, TOTAL_ROWS, WEIGHTED
 from .data import JUDGED, TRAINED, make_data, resident
 from .dense import choose_tile
@@ -29,7 +29,8 @@ GRAPH_STEPS, GRAPH_FLOPS = 64, 2e11
 BLOCK_ROWS, BLOCK_NUMBERS = 4096, 1 << 24
 OPERATIONS = {"philox": ops.philox_words} | {operation.__name__: operation for operation in (
     loss_ops.pointwise_loss, loss_ops.sigmoid_xent, loss_ops.softmax_xent, loss_ops.squared_error, ops.dense_backward,
-    ops.dense_forward, ops.dropout, ops.gather, ops.update, perceptron.perceptron_batch, perceptron.perceptron_online)}
+    ops.dense_forward, ops.dropout, ops.gather, ops.update, one_against_rest.perceptron_epoch, one_against_rest.shuffle,
+    perceptron.perceptron_batch, perceptron.perceptron_online)}
 
 
 class State:
@@ -55,6 +56,7 @@ class State:
         self.data = {}                   # role: (the arrays as they came, Data)
         self.graph = None                # (Data, steps, graph)
         self.inference = None            # Work for evaluate
+        self.gradients = self.half = None    # of a step in two halves: `gradient`
 
     @property
     def step(self):
@@ -137,6 +139,14 @@ class Training:
             for _ in range(-(-n_steps // repeats)):
                 machine.replay(graph)
             return tuple(machine.download(state.sums)[:3].tolist())
+
+    def batch_gradient(self, state, x, labels, targets, weights, rows, share):
+        """state.gradients = share × the gradient of one batch; returns (Σ wᵢ lᵢ, right, Σ w). Arguments: `kernels`."""
+        return gradient.batch_gradient(self, state, x, labels, targets, weights, rows, share)
+
+    def apply_gradients(self, state, learning_rate):
+        """One optimizer step by state.gradients. Arguments: `kernels`."""
+        gradient.apply_gradients(state, learning_rate)
 
     def evaluate(self, state, x, labels, targets, weights):
         """Loss and right answers without training: (Σ wᵢ lᵢ, right answers, Σ w)."""
