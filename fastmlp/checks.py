@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+ANY_MACHINE = 64 << 20       # bytes that every machine has: to look how many it has takes 75 µs
+
 
 def integer(name, value, minimum=1):
     """`value` as an int of at least `minimum`; TypeError or ValueError otherwise."""
@@ -98,12 +100,18 @@ def fits_in_memory(sizes, copies, batch_size, itemsize):
     """
     count = sum((n_in + 1) * n_out for n_in, n_out in pairwise(sizes))
     need = itemsize * (copies * count + 2 * batch_size * sum(sizes))
-    have = machine_memory()
-    if need > have:
-        shape = "-".join(map(str, sizes))
-        raise ValueError(f"hidden: a {shape} net has {count:,} parameters; with a batch of {batch_size:,} rows "
-                         f"it needs {need / 2**30:,.1f} GiB and this machine has {have / 2**30:,.1f} GiB: "
-                         "use narrower layers or a smaller batch_size")
+    shape = "-".join(map(str, sizes)) if len(sizes) < 20 else f"{len(sizes) - 1}-layer"
+    affordable(need, f"hidden: a {shape} net has {count:,} parameters; with a batch of {batch_size:,} rows it needs",
+               "use narrower layers or a smaller batch_size")
+
+
+def affordable(need, what, remedy):
+    """Raise ValueError if `need` bytes are more than the machine has, before anything is allocated.
+
+    what : names the argument and says what needs them, as the beginning of the sentence; remedy : its end
+    """
+    if need > ANY_MACHINE and need > (have := machine_memory()):
+        raise ValueError(f"{what} {need / 2**30:,.1f} GiB and this machine has {have / 2**30:,.1f} GiB: {remedy}")
 
 
 def machine_memory():

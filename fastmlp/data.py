@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .arrays import as_array, feature_matrix, is_frame, to_float
+from .checks import affordable
 from .labels import Task, class_row_weights, encode, task_of
 from .streaming import parts, train_in_windows
 
@@ -139,6 +140,9 @@ def with_label_smoothing(rows, task, smoothing):
         return rows
     outputs, dtype = task.outputs, rows.targets.dtype
     if rows.labels.size:
+        affordable(len(rows) * outputs * dtype.itemsize,
+                   f"label_smoothing: a share of each of {outputs:,} classes for {len(rows):,} rows needs",
+                   "pass label_smoothing=0")
         targets = np.full((len(rows), outputs), smoothing / outputs, dtype)
         targets[np.arange(len(rows)), rows.labels] = 1 - smoothing + smoothing / outputs
     else:

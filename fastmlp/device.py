@@ -12,6 +12,7 @@ from importlib.util import find_spec
 VISIBLE = "CUDA_VISIBLE_DEVICES"     # the environment variable by which launchers give processes their GPUs
 PRECISIONS = ("float32", "tf32", "bf16")
 NAMES = ("auto", "cpu", "cuda", "reference")
+MOST_THREADS = 1024          # more than one machine's cores: whoever asks for them mistook the argument
 INSTALL = ("It needs an NVIDIA GPU with its driver and pip install 'fastmlp[cuda13]' ('fastmlp[cuda12]' for a driver "
            "of CUDA 12); device='auto' takes the GPU where there is one, else the CPU")
 
@@ -144,6 +145,9 @@ def threads(n_threads=None):
         raise TypeError(f"{name} must be a whole number of at least 1, got {n_threads!r}")
     if n_threads < 1:
         raise ValueError(f"{name} must be at least 1, got {n_threads}")
+    if n_threads > MOST_THREADS:
+        raise ValueError(f"{name} must be at most {MOST_THREADS:,}, got {n_threads}; leave it out for as many as there "
+                         "are cores")
     return int(n_threads)
 
 

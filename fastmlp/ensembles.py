@@ -1,5 +1,6 @@
 """Several nets of one kind from different seeds: their averaged answer, and how far they are apart."""
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from .parallel import on_one_thread, run_tasks, worker_count
 from .training import OPTION_DEFAULTS, compile_kernels, fit
 
 _KEY = "fastmlp_ensemble"
+BYTES_OF_A_NET = 2_600        # what Python keeps of the smallest one, its history and its task; measured
 
 
 def ensemble(X, y, n=8, *, sample_weight=None, validation_data=None, seed=None, n_threads=None, verbose=0, **options):
@@ -55,6 +57,10 @@ def ensemble(X, y, n=8, *, sample_weight=None, validation_data=None, seed=None, 
     checked = check_options(**{**OPTION_DEFAULTS, **options, "seed": seed})
     data = read_data(X, y, sample_weight, checked.loss, checked.net.dtype)
     everything = np.arange(len(data.rows))
+    sizes = (data.rows.x.shape[1], *checked.net.hidden, data.task.outputs)
+    size = sum((n_in + 1) * n_out for n_in, n_out in pairwise(sizes))
+    checks.affordable(n * (BYTES_OF_A_NET + size * checked.net.dtype.itemsize), f"n: {n:,} nets need",
+                      "train fewer")
     tasks = [(data, everything, replace(checked, seed=one), validation_data)
              for one in np.random.SeedSequence(seed).generate_state(n).tolist()]
     compile_kernels(devices.kernels(checked.device), checked.net.dtype, verbose)

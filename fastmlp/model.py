@@ -3,7 +3,7 @@
 All weights and biases live in one flat array, `parameters`; `weights[l]` (n_in, n_out) and `biases[l]` (n_out,)
 are views into it, in the layout the kernels read: W of the first layer in row-major order, its b, the next W, ...
 """
-from contextlib import closing
+import math
 from itertools import pairwise
 
 import numpy as np
@@ -16,7 +16,7 @@ from .kernels import activations as act
 from .kernels import losses
 from .labels import Task
 from .losses import NUMBERS
-from .streaming import StoredRows, parts, predict_in_windows
+from .streaming import WINDOW_BYTES, StoredRows, pieces, predict_in_windows
 
 OUTPUT_OF_LOSS = {**dict.fromkeys(NUMBERS, "identity"), "poisson": "exp", "softmax_cross_entropy": "softmax",
                   "sigmoid_cross_entropy": "sigmoid"}
@@ -63,8 +63,10 @@ class MLP:
         self.seed = None
         self.optimizer_state = None  # what continued training takes up: optimizers.OptimizerState
         self.device, self.n_threads = "auto", None
-        n_parameters = sum((n_in + 1) * n_out for n_in, n_out in pairwise(self.sizes))
-        self._adopt(np.zeros(n_parameters, checks.dtype(dtype)))
+        n_parameters, dtype = sum((n_in + 1) * n_out for n_in, n_out in pairwise(self.sizes)), checks.dtype(dtype)
+        checks.affordable(n_parameters * dtype.itemsize, f"sizes: {n_parameters:,} parameters need",
+                          "use narrower layers")
+        self._adopt(np.zeros(n_parameters, dtype))
 
     def _adopt(self, parameters):
         self.parameters = parameters
@@ -215,18 +217,16 @@ class MLP:
 
     def evaluate_rows(self, rows):
         """As `evaluate`, of rows that are checked already (`data.Rows`)."""
-        if isinstance(rows.x, StoredRows):
-            scores, weights, counts = [], [], []
-            with closing(rows.x.windows()) as windows:
-                for window, x in windows:
-                    part = Rows(x, *rows.take_answers(window))
-                    scores.append(self.evaluate_rows(part))
-                    weights.append(part.weights.sum(dtype=np.float64) if part.weights.size else len(window))
-                    counts.append(len(window))
-            means = {"loss": weights, "accuracy": counts}
-            return {name: float(np.average([score[name] for score in scores], weights=means[name]))
-                    for name in scores[0]}
-        return self.score_outputs(self._outputs(rows.x, self.trained_output), rows)
+        if len(rows) <= self._rows_at_a_time and not isinstance(rows.x, StoredRows):
+            return self.score_outputs(self._outputs(rows.x, self.trained_output), rows)
+        scores, weights, counts = [], [], []
+        for indices, x in pieces(rows.x, self._rows_at_a_time):
+            part = Rows(x, *rows.take_answers(indices))
+            scores.append(self.score_outputs(self._outputs(x, self.trained_output), part))
+            weights.append(part.weights.sum(dtype=np.float64) if part.weights.size else len(indices))
+            counts.append(len(indices))
+        means = {"loss": weights, "accuracy": counts}
+        return {name: float(np.average([score[name] for score in scores], weights=means[name])) for name in scores[0]}
 
     def score_outputs(self, z, rows):
         """Loss and accuracy of outputs z (n, outputs) under `trained_output`, for checked rows."""
@@ -257,17 +257,23 @@ class MLP:
         """answer(x), an array with a row for each of x's, for all of X, in memory or piece by piece, written into `out`
         if given."""
         x, _ = read_features(X, "X", self.dtype, self, predict_in_windows(X, "X", self.dtype))
-        if out is None and not isinstance(x, StoredRows):
+        if out is None and not isinstance(x, StoredRows) and len(x) <= self._rows_at_a_time:
             return in_kind(answer(x), X)
-        start = 0
-        for part in parts(x):
+        answers, start = out, 0
+        for _, part in pieces(x, self._rows_at_a_time):
             values = answer(part)
             if start == 0:
                 shape = (len(x), *values.shape[1:])
-                out = np.empty(shape, values.dtype) if out is None else checks.output("out", out, shape, values.dtype)
-            out[start:start + len(values)] = values
+                answers = room_for(shape, values.dtype) if out is None else checks.output("out", out, shape,
+                                                                                           values.dtype)
+            answers[start:start + len(values)] = values
             start += len(values)
-        return out
+        return in_kind(answers, X) if out is None else out
+
+    @property
+    def _rows_at_a_time(self):
+        """Rows whose outputs take WINDOW_BYTES: a million classes are answered without the outputs of all rows."""
+        return max(1, WINDOW_BYTES // (self.sizes[-1] * self.dtype.itemsize))
 
     def _outputs(self, x, output):
         """The last layer's outputs for a checked x, under the activation `output`."""
@@ -419,6 +425,13 @@ class MLP:
         self._adopt(self.parameters)
 
 
+def room_for(shape, dtype):
+    """An array for answers of this shape; ValueError if the machine has not that much memory."""
+    checks.affordable(math.prod(shape) * dtype.itemsize, f"X: answers of shape {shape} need",
+                      "pass fewer rows at a time, or out= a memory map")
+    return np.empty(shape, dtype)
+
+
 def task_of_output(output, n_outputs, classes=None):
     """The task of a net known by its outputs; ValueError if `classes` cannot be theirs."""
     loss = _LOSS_OF_OUTPUT.get(output)
@@ -428,7 +441,7 @@ def task_of_output(output, n_outputs, classes=None):
         if classes.shape != (counted,) or classes.dtype.kind not in "biufUS" or len(np.unique(classes)) != counted \
                 or (np.sort(classes) != classes).any():
             raise ValueError(f"classes must be {counted or 'None, not'} different sorted labels for output {output!r} "
-                             f"of {n_outputs} units, got {classes.tolist()!r}")
+                             f"of {n_outputs} units, got {classes!r}")
     elif counted:
         classes = np.arange(counted)
     return Task(loss, n_outputs, classes, flat=counted is None and n_outputs == 1)

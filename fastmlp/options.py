@@ -65,6 +65,7 @@ class Options:
 # preset="tabular", after RealMLP (Holzmüller et al. 2024, arXiv 2407.04491); bench/preset.py compares it with none.
 TABULAR_OPTIMIZER = Adam(learning_rate=0.003, beta2=0.95)
 TABULAR_SMOOTHING = 0.1
+MOST_ROWS = 1 << 60          # of a window: more than any file has, and sums of two still fit int64
 
 
 def check_options(*, hidden, activation, dropout, loss, initializer, optimizer, learning_rate, schedule, l2, epochs,
@@ -85,7 +86,7 @@ def check_options(*, hidden, activation, dropout, loss, initializer, optimizer, 
         seed = draw_seed() if checkpoint is None or checkpoint.seed is None else checkpoint.seed
     return Options(
         epochs=checks.integer("epochs", epochs), batch_size=checks.integer("batch_size", batch_size),
-        window_rows=None if window_rows is None else checks.integer("window_rows", window_rows),
+        window_rows=None if window_rows is None else min(checks.integer("window_rows", window_rows), MOST_ROWS),
         l2=checks.real("l2", l2, minimum=0), optimizer=optimizer_of(optimizer, learning_rate),
         schedule=schedule_of(schedule), callbacks=_callables(callbacks),
         seed=checks.integer("seed", seed, 0), checkpoint=checkpoint,

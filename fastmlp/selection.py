@@ -15,6 +15,7 @@ from .options import check_options, draw_seed
 from .parallel import on_one_thread, run_tasks, worker_count
 from .training import OPTION_DEFAULTS, DivergedError, compile_kernels, fit
 
+MOST_CONFIGURATIONS = 100_000    # checking one takes 40 µs, and all are checked before any trains
 # What a grid cannot vary: cross_validate has its own.
 _OWN = ("seed", "n_threads", "verbose", "callbacks", "checkpoint", "window_rows")
 SCORES = ("accuracy", "loss", "train_accuracy", "train_loss", "epochs", "seconds")
@@ -212,13 +213,19 @@ def _configurations(grid, options):
         grid = {}
     if not isinstance(grid, dict):
         raise TypeError(f"grid must be a dict of option: list of values, got {grid!r}")
+    lists = {}
     for name, values in grid.items():
         checks.choice("an option in grid", name, allowed)
         if name in options:
             raise ValueError(f"{name} is given both in grid and as {name}={options[name]!r}; leave one out")
-        if isinstance(values, str | dict) or not hasattr(values, "__iter__") or not len(list(values)):
+        if not isinstance(values, str | dict) and hasattr(values, "__iter__"):
+            lists[name] = list(itertools.islice(values, MOST_CONFIGURATIONS + 1))
+        if not lists.get(name):
             raise TypeError(f"grid[{name!r}] must be a list of values to try, such as [{values!r}], got {values!r}")
-    return [dict(zip(grid, values, strict=True)) for values in itertools.product(*map(list, grid.values()))]
+        if math.prod(map(len, lists.values())) > MOST_CONFIGURATIONS:
+            raise ValueError(f"grid must have at most {MOST_CONFIGURATIONS:,} combinations, got more by "
+                             f"{' × '.join(lists)}; pass fewer values")
+    return [dict(zip(lists, values, strict=True)) for values in itertools.product(*lists.values())]
 
 
 def _scoring(scoring, data):

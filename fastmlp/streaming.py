@@ -12,7 +12,7 @@ shuffle such a file once when it is written.
 import logging
 import mmap
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, nullcontext
 
 import numpy as np
 
@@ -250,3 +250,12 @@ def parts(array):
     with closing(array.windows()) as windows:
         for _, x in windows:
             yield x
+
+
+def pieces(array, most):
+    """(indices, these rows in memory) of an array or of stored rows, at most `most` rows at a time."""
+    stored = isinstance(array, StoredRows)
+    with closing(array.windows()) if stored else nullcontext([(np.arange(len(array)), array)]) as windows:
+        for indices, x in windows:
+            for start in range(0, len(x), most):
+                yield indices[start:start + most], x[start:start + most]
