@@ -171,7 +171,7 @@ def read_ahead(stored, plans, buffers):
 
 def block_order(n, window_rows, rng):
     """(n,) the numbers 0 ... n - 1 by shuffled blocks: so many at a time are the rows of a window."""
-    block = max(1, window_rows // BLOCKS)
+    block = min(n, max(1, window_rows // BLOCKS))
     starts = rng.permutation(-(-n // block)) * block
     order = (starts[:, None] + np.arange(block)).reshape(-1)
     return order[order < n]
