@@ -24,7 +24,7 @@ class Shards:
     def train_epoch(self, kernels, state, rng, rates):
         ranks, weights = self._ranks, self._rows.weights
         self._sum = self._sum or ranks.gradients(state)
-        batches, steps = self._draw(rng)
+        batches, steps = self._draw(rng, kernels)
         sums = np.array([weights[batch].sum(dtype=np.float64) if weights.size else len(batch) for batch in batches],
                         np.float64)
         shares = np.divide(sums, ranks.sum(sums.copy()), out=np.zeros(len(sums)), where=sums > 0)
@@ -36,7 +36,7 @@ class Shards:
                 kernels.apply_gradients(state, rate)
         return tuple(ranks.sum(totals).tolist())
 
-    def _draw(self, rng):
+    def _draw(self, rng, kernels):
         """The rows of each batch that this rank has, as indices into its own; and, step by step, arrays as the kernels
         take them and the batch's rows in these."""
         order, ranks = rng.permutation(self._train_rows), self._ranks
@@ -57,7 +57,7 @@ class ShardsInWindows(Shards):
         self._steps = max(1, -(-rows.x.window_rows * steps // max(1, len(own))))     # of a window
         self._windows = streaming.Windows(rows, own, int(np.diff(self._ends[::self._steps], append=len(own)).max()))
 
-    def _draw(self, rng):
+    def _draw(self, rng, kernels):
         rng = np.random.default_rng((int(rng.integers(1 << 63)), self._ranks.rank))
         order = streaming.block_order(len(self._windows), self._rows.x.window_rows, rng)
         plans, places = [], []
@@ -69,10 +69,10 @@ class ShardsInWindows(Shards):
             places.append([shuffled[start:stop] for start, stop in pairwise(ends - ends[0])])
         batches = [self._windows.train_rows[plan[batch]] for plan, window in zip(plans, places, strict=True)
                    for batch in window]
-        return batches, self._read(plans, places)
+        return batches, self._read(plans, places, kernels)
 
-    def _read(self, plans, places):
-        with closing(self._windows.read(plans)) as windows:
-            for arrays, window in zip(windows, places, strict=True):
+    def _read(self, plans, places, kernels):
+        with closing(self._windows.read(plans, kernels)) as windows:
+            for (arrays, rows), window in zip(windows, places, strict=True):
                 for batch in window:
-                    yield arrays, batch
+                    yield arrays, rows[batch]

@@ -2,6 +2,7 @@
 
 X may be a NumPy memory map or anything with `shape`, `dtype` and row slices ``X[a:b]`` that NumPy can read: a dataset
 of h5py or zarr, a dask array. In memory are two windows of it, one computed with and one being read, and all of y.
+Once an epoch has found a memory map finite, kernels that can read its rows where they lie do so.
 
 The order of an epoch depends on the seed, the rows, window_rows and batch_size alone. A window holds window_rows rows,
 rounded up to whole batches, so that only the epoch's last batch may be smaller. The rows trained on, as they follow
@@ -22,6 +23,7 @@ from .checks import machine_memory
 log = logging.getLogger("fastmlp")
 WINDOW_BYTES = 128 << 20     # of a window that nobody asked for by number
 BLOCKS = 32                  # of a window
+NO_ROWS = np.empty(0, np.int64)
 
 
 def is_stored(X):
@@ -112,15 +114,43 @@ class StoredRows:
 
     def read(self, rows, out):
         """Rows number `rows`, ascending in the file, into out (len(rows), features), converted and checked."""
-        where = rows if self.rows is None else self.rows[rows]
-        block, start = max(1, self.window_rows // BLOCKS), 0
-        while start < len(where):
+        where = self.places(rows)
+        for start, stop in self._blocks(where):
             first = int(where[start])
-            stop = int(np.searchsorted(where, first + block))
             piece = self._slice(first, int(where[stop - 1]) + 1)
             out[start:stop] = piece if len(piece) == stop - start else piece[where[start:stop] - first]
+            let_go(self.source)
+
+    def places(self, rows):
+        """Where in the source rows number `rows` are."""
+        return rows if self.rows is None else self.rows[rows]
+
+    def _blocks(self, where):
+        """(start, stop) of the rows of a block of the file, of the ascending `where`."""
+        block, start = max(1, self.window_rows // BLOCKS), 0
+        while start < len(where):
+            stop = int(np.searchsorted(where, int(where[start]) + block))
+            yield start, stop
             start = stop
-            _let_go(self.source)
+
+    def in_place(self):
+        """The source where kernels can read it as it is: an array or a memory map found finite before; else None."""
+        source = self.source
+        fits = isinstance(source, np.ndarray) and source.dtype == self.dtype and source.flags.c_contiguous and \
+            source.flags.aligned
+        return source.view(np.ndarray) if fits and self.checked else None
+
+    def ask_for(self, rows):
+        """Have the pages of a memory map with rows number `rows`, ascending in the file, read from its disk; returns
+        before they are."""
+        if not isinstance(self.source, np.memmap) or not hasattr(mmap, "MADV_WILLNEED"):
+            return
+        pages, size = self.source._mmap, self.shape[1] * self.dtype.itemsize
+        begin = self.source.ctypes.data - np.frombuffer(pages, np.uint8).ctypes.data
+        where = self.places(rows)
+        for start, stop in self._blocks(where):
+            first = (begin + int(where[start]) * size) // mmap.PAGESIZE * mmap.PAGESIZE
+            pages.madvise(mmap.MADV_WILLNEED, first, begin + (int(where[stop - 1]) + 1) * size - first)
 
     def _slice(self, first, stop):
         piece = np.asarray(self.source[first:stop])
@@ -143,7 +173,7 @@ class StoredRows:
         return [np.empty((rows, self.shape[1]), self.dtype) for _ in range(2)]
 
 
-def _let_go(source):
+def let_go(source):
     """Pages of a memory map count as this process's memory until they are given back; the file keeps what they hold.
     Copy-on-write maps keep theirs: changes made to them are nowhere else."""
     if isinstance(source, np.memmap) and source.mode != "c" and hasattr(mmap, "MADV_DONTNEED"):
@@ -191,6 +221,7 @@ class Windows:
     """The rows `train_rows` of stored `data.Rows`, of which `window_rows` at a time come into memory."""
 
     def __init__(self, rows, train_rows, window_rows):
+        assert rows.x.rows is None, "answers are numbered as the rows of the file are"
         self._rows, self.train_rows = rows, np.sort(train_rows)
         self._stored = rows.x.subset(self.train_rows, window_rows)
         self._buffers = self._stored.buffers()
@@ -198,12 +229,25 @@ class Windows:
     def __len__(self):
         return len(self._stored)
 
-    def read(self, plans):
-        """For each plan, ascending places in `train_rows`: the four arrays of these rows, as the kernels take them."""
+    def read(self, plans, kernels):
+        """For each plan, ascending places in `train_rows`: the four arrays as `kernels` take them, and where in these
+        arrays the plan's rows are."""
+        whole = self._stored.in_place() if getattr(kernels, "READS_IN_PLACE", False) else None
+        return self._copied(plans) if whole is None else self._in_place(plans, whole)
+
+    def _copied(self, plans):
         with closing(read_ahead(self._stored, plans, self._buffers)) as windows:
             for plan, x in windows:
-                yield x, *self._rows.take_answers(self.train_rows[plan])
+                yield (x, *self._rows.take_answers(self.train_rows[plan])), np.arange(len(plan))
         self._stored.checked = True
+
+    def _in_place(self, plans, x):
+        """Not copied: for a small net that takes as long as its training does."""
+        answers = self._rows.take_answers(slice(None))
+        for plan, coming in zip(plans, (*plans[1:], NO_ROWS), strict=True):
+            self._stored.ask_for(coming)
+            yield (x, *answers), self.train_rows[plan]
+            let_go(self._stored.source)
 
 
 class InWindows:
@@ -218,10 +262,11 @@ class InWindows:
         order = block_order(len(self._windows), self._window, rng)
         # The file is read forwards: the rows of a window are shuffled afterwards, in memory.
         plans = [np.sort(order[first:first + self._window]) for first in range(0, len(order), self._window)]
-        with closing(self._windows.read(plans)) as windows:
-            for x, *answers in windows:
-                steps = -(-len(x) // self._batch)
-                totals += kernels.train_epoch(state, x, *answers, rng.permutation(len(x)), rates[step:step + steps])
+        with closing(self._windows.read(plans, kernels)) as windows:
+            for arrays, rows in windows:
+                steps = -(-len(rows) // self._batch)
+                order = rows[rng.permutation(len(rows))]
+                totals += kernels.train_epoch(state, *arrays, order, rates[step:step + steps])
                 step += steps
         return tuple(totals.tolist())
 

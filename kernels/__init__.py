@@ -80,6 +80,7 @@ train_epoch(state, x, labels, targets, weights, order, rates) -> (loss_sum, corr
     steps = ceil(n / batch_size). loss_sum = Σ wᵢ lᵢ as training met them; correct: rows whose largest
     output is the label (softmax) or share of outputs on the right side (sigmoid); 0.0 for squared_error.
     KeyboardInterrupt may pass through: the state then stands after a whole number of steps.
+    A package with READS_IN_PLACE reads, from its second call on, no other rows of x than those: x may be a memory map.
 batch_gradient(state, x, labels, targets, weights, rows, share) -> (loss_sum, correct, weight_sum)
     The first half of a step: state.gradients (one array, in the package's own layout) = share × the gradient of the
     batch `rows` (at most batch_size of them, or none), without l2. The same totals.

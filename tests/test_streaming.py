@@ -97,6 +97,26 @@ def test_same_bits_from_memory_from_a_memory_map_and_from_slices(tmp_path, devic
     assert models[0].history["accuracy"][-1] > models[0].history["accuracy"][0]
 
 
+def test_what_kernels_can_read_in_place_is_not_copied_twice(tmp_path, monkeypatch):
+    """The first epoch copies, and looks for NaN; the second one does not read at all but asks for pages."""
+    X, y = blobs(N)
+    part = np.lib.format.open_memmap(tmp_path / "all.npy", mode="w+", dtype=X.dtype, shape=(N + 3, X.shape[1]))[3:]
+    part[:] = X                             # a part of the file, which begins amid a page
+    calls = []
+    for name in ("read", "ask_for"):
+        original = getattr(streaming.StoredRows, name)
+        monkeypatch.setattr(streaming.StoredRows, name, lambda self, *arguments, name=name, original=original:
+                            (calls.append(name), original(self, *arguments)))
+    options = {**QUICK, "epochs": 3, "window_rows": WINDOW}
+    model = fastmlp.train(part, y, **options)
+    windows = -(-N // WINDOW)
+    assert calls == ["read"] * windows + ["ask_for"] * 2 * windows
+    calls.clear()
+    copied = fastmlp.train(Slices(X), y, **options)
+    assert calls == ["read"] * 3 * windows
+    np.testing.assert_array_equal(model.parameters, copied.parameters)
+
+
 def test_rows_are_shuffled_anew_every_epoch_and_by_the_seed():
     X, y = blobs(N)
     ends = [fastmlp.train(X, y, **{**QUICK, "seed": seed, "window_rows": rows}).parameters
@@ -217,7 +237,7 @@ def test_out_must_fit():
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the resident memory from /proc")
 def test_memory_stays_bounded(tmp_path):
-    """Training on a file of 600 MB, and predicting, adds three windows of 16 MB and little else."""
+    """Training on a file of 600 MB, also in place, and predicting, adds three windows of 16 MB and little else."""
     code = f"""
 import re
 import numpy as np
@@ -228,7 +248,7 @@ def resident(which):
 
 def train(rows):
     X = np.memmap({str(tmp_path / "x.bin")!r}, np.float32, "w+", shape=(rows, 1000))
-    return X, fastmlp.train(X, np.arange(rows) % 2, hidden=(), epochs=1, window_rows=4000, seed=0, n_threads=1)
+    return X, fastmlp.train(X, np.arange(rows) % 2, hidden=(), epochs=2, window_rows=4000, seed=0, n_threads=1)
 
 train(4000)
 before = resident("VmRSS")

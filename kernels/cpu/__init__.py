@@ -19,6 +19,7 @@ _HOME = {
     "update": "optimizer", "warm_up": "training", "write_optimizer": "training", "write_parameters": "training",
 }
 __all__ = sorted(_HOME)
+READS_IN_PLACE = True            # of x nothing but the rows of the order
 
 
 def __getattr__(name):

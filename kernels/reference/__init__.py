@@ -22,6 +22,8 @@ from .training import (
 )
 from .update import update
 
+READS_IN_PLACE = True            # of x nothing but the rows of the order
+
 __all__ = [
     "apply_gradients", "batch_gradient", "dense_backward", "dense_forward", "dropout", "evaluate", "forward", "gather",
     "perceptron_batch", "perceptron_epoch", "perceptron_online", "philox", "pointwise_loss", "prepare",
