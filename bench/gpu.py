@@ -14,76 +14,16 @@ from time import perf_counter
 
 import numpy as np
 
-from . import gpu_peers
+from . import gpu_kernels, gpu_peers
+from .gpu_rows import NONE, Trained, attempt, gpu_name, record, seconds_of
 from .machine import PACKAGES, commit, versions
-from .nets import LAB_1, LAB_2, LABS, SEED, mnist
-from .run import RESULTS, rounded, write
+from .nets import LAB_1, LAB_2, LABS
+from .run import RESULTS, write
 
 BATCHES = (256, 32, 4096)        # the lecture's first
 PRECISIONS = ("float32", "tf32", "bf16")
-ROUNDS = 5
-NONE = np.empty((0, 0), np.float32), np.empty(0, np.float32)      # no soft targets, no sample weights
 GPU_PACKAGES = (*PACKAGES, "numba-cuda", "cupy-cuda13x", "cupy-cuda12x", "cuda-toolkit", "nvidia-nvvm",
                 "nvidia-nvjitlink", "cuda-bindings", "greenlet")
-
-
-def record(**row):
-    row = rounded(row)
-    print("  ".join(f"{name} {value}" for name, value in row.items()))
-    if len(sys.argv) > 2:
-        with open(sys.argv[2], "a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
-
-
-def gpu_name():
-    import cupy
-
-    return cupy.cuda.runtime.getDeviceProperties(0)["name"].decode()
-
-
-def attempt(what, function, *arguments):
-    """One row that cannot be measured is named and leaves the others alone."""
-    try:
-        return function(*arguments)
-    except Exception as error:
-        print(f"{what}: {type(error).__name__}: {str(error).strip()[:300]}")
-        return None
-
-
-class Precise:
-    """The CUDA kernels at one precision, as `Net.prepare` takes a package."""
-
-    def __init__(self, precision):
-        from fastmlp.kernels import cuda
-
-        self.kernels, self.precision = cuda.on(0), precision
-
-    def prepare(self, *arguments, **options):
-        return self.kernels.prepare(*arguments, **options, precision=self.precision)
-
-
-class Trained:
-    """A net in training on the GPU, on MNIST."""
-
-    def __init__(self, net, precision):
-        package = Precise(precision)
-        self.net, self.kernels = net, package.kernels
-        self.state = net.prepare(package, scale=net.scale)
-        self.x, self.labels = net.load()
-        self.rng = np.random.default_rng(SEED)
-        self.rates = np.full(net.steps, net.learning_rate)
-
-    def epoch(self, order=None):
-        order = self.rng.permutation(self.net.rows) if order is None else order
-        return self.kernels.train_epoch(self.state, self.x, self.labels, *NONE, order, self.rates)
-
-    def accuracy(self):
-        x, y = mnist()[2:]
-        parameters = self.net.start()
-        self.kernels.read_parameters(self.state, parameters)
-        out = np.empty((len(x), self.net.sizes[-1]), np.float32)
-        self.kernels.forward(parameters, self.net.sizes, self.net.activation_codes, x, self.net.scale, None, out)
-        return float((out.argmax(axis=1) == y).mean())
 
 
 # ------------------------------------------------------------------------------- stages
@@ -131,17 +71,6 @@ def smoke():
     assert bits[0] == bits[1]
 
 
-def seconds_of(function, rounds=ROUNDS):
-    """Seconds of each call, after one to warm up; the calls wait for the GPU themselves."""
-    function()
-    times = []
-    for _ in range(rounds):
-        start = perf_counter()
-        function()
-        times.append(perf_counter() - start)
-    return times
-
-
 def epochs():
     """Seconds per epoch of the labs, the permutation made on the host included and left out."""
     for batch in BATCHES:
@@ -183,110 +112,27 @@ def time_peer(net, name, peer):
 
 
 def launches():
-    """What a launch costs the host, and a node of a graph."""
-    from fastmlp.kernels.cuda.machine import Launch, gpu
-    from fastmlp.kernels.cuda.shims import cuda
+    from fastmlp.kernels.cuda.machine import gpu
 
-    @cuda.jit
-    def empty():
-        pass
-
-    @cuda.jit
-    def three(a, b, c):
-        pass
-
-    machine, repeats = gpu(0), 1000
+    machine = gpu(0)
     with machine.current():
-        arrays = tuple(machine.argument(machine.zeros(1, np.float32)) for _ in range(3))
-        for name, launch in (("no arguments", Launch(empty, (1, 1), 32, ())),
-                             ("3 arrays", Launch(three, (1, 1), 32, arrays))):
-            machine.run([launch])
-            machine.stream.synchronize()
-            start = perf_counter()
-            machine.run([launch] * repeats)
-            enqueued = perf_counter() - start
-            machine.stream.synchronize()
-            record(bench="gpu launch", case=name, name="host", microseconds=1e6 * enqueued / repeats)
-            graph = machine.capture([launch], repeats)
-            graph.launch(machine.stream)
-            machine.stream.synchronize()
-            start = perf_counter()
-            graph.launch(machine.stream)
-            machine.stream.synchronize()
-            record(bench="gpu launch", case=name, name="graph node",
-                   microseconds=1e6 * (perf_counter() - start) / repeats)
+        gpu_kernels.empty_kernels(machine)
 
 
 def kernels():
-    """Each launch of a training step by itself; a large product beside cuBLAS."""
+    """Each launch of a training step by itself; large products beside cuBLAS."""
+    from fastmlp.kernels.cuda.machine import gpu
+
+    machine = gpu(0)
+    with machine.current():
+        limits = gpu_kernels.gpu_peaks(machine)
+        for precision in PRECISIONS:
+            attempt(f"products {precision}", gpu_kernels.time_products, precision, machine)
     for batch in (256, 4096):
         for lab in LABS:
             for precision in PRECISIONS:
                 net = replace(lab, batch_size=batch)
-                attempt(f"{net} {precision}", time_step, net, precision)
-    for precision in PRECISIONS:
-        attempt(f"dense forward {precision}", time_forward, precision)
-
-
-def time_launch(machine, launch, repeats=200):
-    """Seconds of one run, from a graph of many."""
-    machine.run([launch])
-    graph = machine.capture([launch], repeats)
-    graph.launch(machine.stream)
-    machine.stream.synchronize()
-    start = perf_counter()
-    graph.launch(machine.stream)
-    machine.stream.synchronize()
-    return (perf_counter() - start) / repeats
-
-
-def time_step(net, precision):
-    from fastmlp.kernels.cuda.training import training_step
-
-    trained = Trained(net, precision)
-    trained.epoch()
-    state = trained.state
-    with state.machine.current():
-        first, step = training_step(state, state.data["trained"][1])
-        state.machine.run([first])                       # a batch is set; what a launch repeats does not matter
-        for number, launch in enumerate(step):
-            name = launch.kernel.py_func.__name__
-            if name == "finish_step":                    # it would move on, and end the epoch
-                continue
-            record(bench="gpu kernel", case=f"{net.name}, batch {net.batch_size}", name=f"{number} {name} {precision}",
-                   microseconds=1e6 * time_launch(state.machine, launch), blocks=int(np.prod(launch.grid)))
-
-
-def time_forward(precision, n=4096):
-    import cupy
-
-    from fastmlp.kernels.cuda import dense, tensor_core
-    from fastmlp.kernels.cuda import tile as plain_tile
-    from fastmlp.kernels.cuda.control import one_batch
-    from fastmlp.kernels.cuda.machine import Launch, gpu
-
-    machine = gpu(0)
-    tile = plain_tile.define(np.float32, "large") if precision == "float32" else tensor_core.define(precision, "large")
-    with machine.current():
-        x, w, y = (cupy.random.standard_normal(n * n, dtype=np.float32) for _ in range(3))
-        b, control = machine.zeros(n, np.float32), machine.upload(one_batch(n))
-        launch, = machine.prepared([Launch(
-            dense.kernels(np.float32, tile).forward, (n // tile.columns, n // tile.rows), tile.threads,
-            (x, 0, w, 0, b, 0, control, n, n, 1, y, 0, b, 0, 0, np.float32(1), 0, 0, 0))])
-        seconds = time_launch(machine, launch, 5)
-        record(bench="gpu gemm", case="4096 x 4096 x 4096", name=f"fastmlp {precision}", seconds=seconds,
-               tflops=2 * n ** 3 / seconds / 1e12)
-        if precision == "float32":
-            x, w, y = (array.reshape(n, n) for array in (x, w, y))
-            cupy.matmul(x, w, out=y)
-            machine.stream.synchronize()
-            start = perf_counter()
-            for _ in range(5):
-                cupy.matmul(x, w, out=y)
-            machine.stream.synchronize()
-            seconds = (perf_counter() - start) / 5
-            record(bench="gpu gemm", case="4096 x 4096 x 4096", name="cuBLAS float32", seconds=seconds,
-                   tflops=2 * n ** 3 / seconds / 1e12)
+                attempt(f"{net} {precision}", gpu_kernels.time_step, net, precision, limits)
 
 
 def accuracy():

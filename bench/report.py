@@ -1,11 +1,12 @@
 """`python -m bench.report`: bench/results/*.json -> bench/RESULTS.md and its pictures, nothing typed by hand."""
 import json
 import sys
-from collections import defaultdict
 from pathlib import Path
 
+from . import gpu_report
 from .pictures import brief, draw, pick
 from .run import RESULTS, shown
+from .tables import digits, groups, table, time_text
 
 TARGET = Path(__file__).parent / "RESULTS.md"
 README = Path(__file__).parent.parent / "README.md"
@@ -20,27 +21,7 @@ def load(path):
     return found["machine"], found["runs"]
 
 
-def groups(rows, *names):
-    """{values of `names`: rows}, in the order of first appearance."""
-    found = defaultdict(list)
-    for row in rows:
-        found[tuple(row.get(name) for name in names)].append(row)
-    return found
-
-
 # ------------------------------------------------------------------------------- numbers as text
-
-def time_text(seconds):
-    for factor, unit in ((1, "s"), (1e3, "ms"), (1e6, "µs"), (1e9, "ns")):
-        if seconds * factor >= 1 or unit == "ns":
-            return f"{digits(seconds * factor)} {unit}"
-    return ""
-
-
-def digits(value):
-    """Three digits."""
-    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
-
 
 def with_spread(values, text):
     """median, with p20 and p80 as deviations from it."""
@@ -55,11 +36,6 @@ def ratio_text(values):
 
 def against_ours(row):
     return "" if row["name"] == "fastmlp" else ratio_text(row["ratio"])
-
-
-def table(head, lines):
-    ruled = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    return "\n".join([*ruled, *("| " + " | ".join(map(str, line)) + " |" for line in lines)]) + "\n"
 
 
 # ------------------------------------------------------------------------------- sections
@@ -261,6 +237,9 @@ def main():
     for path in files:
         machine, runs = load(path)
         text += section(path, draw(path.stem, machine, shown(runs)["rows"], path.parent))
+    for path in sorted((RESULTS / "gpu").glob("*.json")):
+        machine, runs = load(path)
+        text += gpu_report.section(machine, shown(runs))
     TARGET.write_text("\n".join(text))
     for path in files:
         machine, runs = load(path)
