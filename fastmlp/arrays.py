@@ -1,7 +1,11 @@
 """From whatever people pass as X (lists, arrays, frames) to one C-order numeric matrix, or a clear error.
 
-Nothing here changes its input, and an array that already is what the kernels read is not copied.
+Nothing here changes its input, and an array that already is what the kernels read is not copied. An array on a GPU is
+copied to main memory, unless the kernels that will read it are on that GPU (`stay`): then it is CuPy's from here on,
+checked where it is, and only answers of a number or two come to the host.
 """
+from typing import NamedTuple
+
 import numpy as np
 
 _BLOCK = 1 << 20  # elements looked at together when searching for NaN: 4-8 MB, no copy of the whole
@@ -26,17 +30,78 @@ def host_copy(value):
     return value.get() if hasattr(value, "get") else value.copy_to_host()
 
 
+def on_host(value):
+    """The array in main memory."""
+    return host_copy(value) if is_on_gpu(value) else value
+
+
+class OnGpu(NamedTuple):
+    """An array of CuPy's that is to stay in its GPU's memory."""
+
+    array: object
+
+
+def stay(value, gpu):
+    """`OnGpu` for an array that lies on the GPU of this number and may stay there; anything else as it is.
+
+    gpu : where the kernels are, None if in main memory. It must be CuPy's current GPU, which is where CuPy computes.
+    """
+    if gpu is None or not is_on_gpu(value):
+        return value
+    import cupy
+
+    if hasattr(value, "is_cuda"):                # PyTorch does not say on which stream it still computes the tensor
+        import torch
+
+        torch.cuda.current_stream(value.device).synchronize()
+        value = value.detach()
+    array = cupy.asarray(value)
+    return OnGpu(array) if array.device.id == gpu == cupy.cuda.Device().id else value
+
+
+def empty(shape, dtype, like):
+    """A new array, where `like` is."""
+    if not is_on_gpu(like):
+        return np.empty(shape, dtype)
+    import cupy
+
+    return cupy.empty(shape, dtype)
+
+
+def beside(array, other):
+    """A NumPy array copied to where `other` is."""
+    if not is_on_gpu(other):
+        return array
+    import cupy
+
+    return cupy.asarray(array)
+
+
+def chosen(choices, index):
+    """choices[index] for NumPy choices, where the index is; text, which no GPU holds, in main memory."""
+    if choices.dtype.kind not in "biuf":
+        return choices[on_host(index)]
+    return beside(choices, index)[index]
+
+
+def take(array, rows):
+    """array[rows] for NumPy indices, where the array is."""
+    return array[beside(rows, array)]
+
+
 def in_kind(answer, question):
-    """A NumPy array as the kind of array that was asked with: on the GPU for one there, as CuPy's or PyTorch's. Labels
+    """An answer as the kind of array that was asked with: on the GPU for one there, as CuPy's or PyTorch's. Labels
     that are text stay NumPy's."""
     if not is_on_gpu(question) or answer.dtype.kind not in "biuf":
         return answer
+    import cupy
+
     if hasattr(question, "is_cuda"):
         import torch
 
+        if is_on_gpu(answer):                    # PyTorch may read it on another stream than CuPy's
+            cupy.cuda.get_current_stream().synchronize()
         return torch.as_tensor(answer, device=question.device)
-    import cupy
-
     return cupy.asarray(answer)
 
 
@@ -48,8 +113,7 @@ def as_array(value, name):
         raise TypeError(f"{name} is a sparse matrix, which fastmlp does not read; pass {name}.toarray()")
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name} is a masked array; fill its masked entries first, for instance {name}.filled(0)")
-    if is_on_gpu(value):
-        value = host_copy(value)
+    value = on_host(value)
     try:
         array = np.asarray(value.to_numpy() if hasattr(value, "to_numpy") else value)
     except (TypeError, ValueError, RuntimeError) as error:
@@ -62,13 +126,14 @@ def feature_matrix(value, name, dtype):
 
     Returns
     -------
-    x : (n, features) uint8 as it came, or any other numeric input in `dtype`; C-order, finite
+    x : (n, features) uint8 as it came, or any other numeric input in `dtype`; C-order, finite. CuPy's if value is
+        `OnGpu`, else NumPy's
     names : tuple of str, the columns of a frame; None for anything else
     """
     names = tuple(map(str, value.columns)) if is_frame(value) else None
     if names is not None and len(set(names)) < len(names):
         raise ValueError(f"{name} has columns of the same name: {sorted({n for n in names if names.count(n) > 1})}")
-    array = as_array(value, name)
+    array = value.array if isinstance(value, OnGpu) else as_array(value, name)
     if names is not None and array.dtype.kind not in "biuf":
         array = _frame_columns(value, name, names)
     if array.ndim != 2:
@@ -83,7 +148,7 @@ def feature_matrix(value, name, dtype):
     if array.dtype.kind not in "biuf":
         raise ValueError(f"{name} must hold numbers, got dtype {array.dtype}: {_convert_hint(name, array.dtype)}")
     if array.dtype == np.uint8:
-        return np.ascontiguousarray(array), names
+        return _in_order(array, np.uint8), names
     return to_float(array, name, dtype), names
 
 
@@ -93,10 +158,10 @@ def to_float(array, name, dtype, first_row=0):
     first_row : the number of its first row, where it is a piece of what people passed
     """
     with np.errstate(over="ignore", invalid="ignore"):
-        x = np.require(array, dtype, "CA")
+        x = _in_order(array, dtype)
     where = first_non_finite(x)
     if where is not None:
-        found = array[where]
+        found = array[where].item()
         where = (where[0] + first_row, *where[1:])
         if np.isfinite(found):
             raise ValueError(f"{name} holds {found:.3g} at {_place(where)}, too large for dtype {np.dtype(dtype)}: "
@@ -106,13 +171,23 @@ def to_float(array, name, dtype, first_row=0):
     return x
 
 
+def _in_order(array, dtype):
+    """The array in C order and this dtype, where it is; no copy where it already is so."""
+    if is_on_gpu(array):
+        import cupy
+
+        return cupy.ascontiguousarray(array, dtype)
+    return np.require(array, dtype, "CA")
+
+
 def first_non_finite(x):
     """The index (a tuple) of the first NaN or infinity in C-order `x`, or None; copies nothing but a block's mask."""
     if x.dtype.kind != "f":
         return None
     flat = x.reshape(-1)
-    for start in range(0, flat.size, _BLOCK):
-        block = flat[start:start + _BLOCK]
+    size = flat.size if is_on_gpu(x) else _BLOCK  # on a GPU, every block is a wait
+    for start in range(0, flat.size, size):
+        block = flat[start:start + size]
         with np.errstate(over="ignore", invalid="ignore"):
             suspicious = not np.isfinite(block.sum())  # a sum costs less than a mask; it may overflow, so look again
         if suspicious:

@@ -18,6 +18,7 @@ import numpy as np
 
 from . import __version__
 from . import device as devices
+from .arrays import on_host
 from .files import UNREADABLE, checksum, to_bytes, write_whole
 from .kernels import update_rules
 from .optimizers import OptimizerState
@@ -169,7 +170,7 @@ def _fingerprint(*arrays):
     for array in arrays:
         digest.update(f"{array.dtype.str}{array.shape}".encode())
         for part in parts(array):
-            digest.update(np.ascontiguousarray(part).reshape(-1).view(np.uint8))
+            digest.update(np.ascontiguousarray(on_host(part)).reshape(-1).view(np.uint8))
     return digest.hexdigest()
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .arrays import as_array, feature_matrix, is_frame, to_float
+from .arrays import as_array, feature_matrix, is_frame, take, to_float
 from .checks import affordable
 from .labels import Task, class_row_weights, encode, task_of
 from .streaming import parts, train_in_windows
@@ -20,7 +20,8 @@ log = logging.getLogger("fastmlp")
 class Rows:
     """Rows of data in the order the kernels take their arrays.
 
-    x : (n, features) uint8 or the training dtype, C-order; or `streaming.StoredRows`, read in windows
+    x : (n, features) uint8 or the training dtype, C-order, NumPy's or CuPy's; or `streaming.StoredRows`, read in
+        windows
     labels : (n,) int64 class indices, or empty
     targets : (n, outputs) in the training dtype, or empty
     weights : (n,) in the training dtype, or empty for all ones
@@ -38,7 +39,7 @@ class Rows:
         return len(self.x)
 
     def take(self, rows):
-        return Rows(*(array[rows] if array.size else array for array in self))
+        return Rows(*(take(array, rows) if array.size else array for array in self))
 
     def take_answers(self, rows):
         """Labels, targets and weights of these rows."""

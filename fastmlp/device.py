@@ -104,6 +104,12 @@ def _index(name):
     return int(name[5:] or 0)
 
 
+def gpu_of(device):
+    """The number of the GPU that a device's name means, None for a device in main memory."""
+    name, _ = choose(device)
+    return _index(name) if name.startswith("cuda") else None
+
+
 def kernels(device="auto"):
     """The kernel package of a device; for one of several GPUs, the package bound to it."""
     name, _ = choose(device)

@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 
 from . import checks, device
-from .arrays import in_kind, to_float
+from .arrays import beside, chosen, empty, in_kind, on_host, stay, to_float
 from .data import Rows, read_features, read_rows
 from .history import History
 from .kernels import activations as act
@@ -151,7 +151,8 @@ class MLP:
         Parameters
         ----------
         X : (n, features), of any numeric dtype, or a frame with the columns of training. An array on a GPU (CuPy's,
-            PyTorch's) is copied here, and answered by one of its kind unless labels are text. A memory map (or a
+            PyTorch's) is answered by one of its kind unless labels are text; if the net's device is that GPU, and
+            CuPy's current one, it does not leave it. A memory map (or a
             dataset of h5py or zarr, a dask array) larger than 128 MiB is read piece by piece.
         out : array or memory map that the answers are written to and which is returned; of their shape, and of a dtype
             they can be cast to without a change of kind. None makes a new array.
@@ -177,7 +178,7 @@ class MLP:
         if self.task.kind == "multilabel":
             return (z > 0).astype(np.int64)
         if self.task.kind == "classes":
-            return self.classes[z.argmax(axis=1) if z.shape[1] > 1 else (z[:, 0] > 0).astype(np.int64)]
+            return chosen(self.classes, z.argmax(axis=1) if z.shape[1] > 1 else (z[:, 0] > 0).astype(np.int64))
         return z[:, 0] if self.task.flat else z
 
     def predict_proba(self, X, out=None):
@@ -212,7 +213,8 @@ class MLP:
         """
         if self.loss is None:
             raise ValueError(f"evaluate: a net with output {self.output!r} has no loss; compare predict(X) with y")
-        x, _ = read_features(X, "X", self.dtype, self, predict_in_windows(X, "X", self.dtype))
+        x, _ = read_features(stay(X, device.gpu_of(self.device)), "X", self.dtype, self,
+                             predict_in_windows(X, "X", self.dtype))
         return self.evaluate_rows(read_rows(x, y, sample_weight, self.task, self.dtype))
 
     def evaluate_rows(self, rows):
@@ -230,18 +232,18 @@ class MLP:
 
     def score_outputs(self, z, rows):
         """Loss and accuracy of outputs z (n, outputs) under `trained_output`, for checked rows."""
-        kernels = device.kernels(self.device)
+        kernels, dz = device.kernels(self.device), empty(z.shape, z.dtype, z)
         if self.loss == "squared_error":
-            return {"loss": float(kernels.squared_error(z, rows.targets, rows.weights, np.empty_like(z)))}
+            return {"loss": float(kernels.squared_error(z, rows.targets, rows.weights, dz))}
         if self.task.kind == "numbers":
             return {"loss": float(kernels.pointwise_loss(losses.NAMES.index(self.loss), self.task.loss_parameter, z,
-                                                         rows.targets, rows.weights, np.empty_like(z)))}
+                                                         rows.targets, rows.weights, dz))}
         if self.output == "softmax":
-            loss = kernels.softmax_xent(z, rows.labels, rows.targets, rows.weights, np.empty_like(z))
-            right = z.argmax(axis=1) == rows.answers()
+            loss = kernels.softmax_xent(z, rows.labels, rows.targets, rows.weights, dz)
+            right = z.argmax(axis=1) == beside(rows.answers(), z)
         else:
-            loss = kernels.sigmoid_xent(z, rows.targets, rows.weights, np.empty_like(z))
-            right = (z > 0) == (rows.targets > 0.5)
+            loss = kernels.sigmoid_xent(z, rows.targets, rows.weights, dz)
+            right = (z > 0) == beside(rows.targets > 0.5, z)
         return {"loss": float(loss), "accuracy": float(right.mean())}
 
     @property
@@ -256,7 +258,8 @@ class MLP:
     def _answers(self, X, out, answer):
         """answer(x), an array with a row for each of x's, for all of X, in memory or piece by piece, written into `out`
         if given."""
-        x, _ = read_features(X, "X", self.dtype, self, predict_in_windows(X, "X", self.dtype))
+        kept = stay(X, device.gpu_of(self.device) if out is None else None)
+        x, _ = read_features(kept, "X", self.dtype, self, predict_in_windows(X, "X", self.dtype))
         if out is None and not isinstance(x, StoredRows) and len(x) <= self._rows_at_a_time:
             return in_kind(answer(x), X)
         answers, start = out, 0
@@ -277,10 +280,10 @@ class MLP:
 
     def _outputs(self, x, output):
         """The last layer's outputs for a checked x, under the activation `output`."""
-        out = np.empty((len(x), self.sizes[-1]), self.dtype)
         kernels = device.kernels(self.device)
         if self.scaling is not None:
-            x = self.scaling(x)
+            x = self.scaling(on_host(x))
+        out = empty((len(x), self.sizes[-1]), self.dtype, x)
         kernels.forward(self.parameters, self.sizes, self.activation_codes(output), x, self.scale,
                         device.threads(self.n_threads), out)
         return out

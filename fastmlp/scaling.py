@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from .arrays import on_host
 from .streaming import StoredRows
 
 CLIP = 3.0
@@ -73,7 +74,7 @@ def scale_for(model, rows, own_rows, ranks):
     """
     _in_memory(rows)
     n = ranks.total(len(own_rows))
-    model.scaling, model.scale = robust_scaling(rows.x, own_rows, model.dtype, n, ranks.gather), 1.0
+    model.scaling, model.scale = robust_scaling(on_host(rows.x), own_rows, model.dtype, n, ranks.gather), 1.0
     if model.loss in _DEGREE:
         targets = rows.targets[own_rows]
         mean = ranks.total(targets.sum(axis=0, dtype=np.float64)) / n
@@ -86,7 +87,7 @@ def scale_for(model, rows, own_rows, ranks):
 def scaled(model, rows):
     """`rows` as the net inside `model` is trained on them."""
     _in_memory(rows)
-    x = rows.x if model.scaling is None else model.scaling(rows.x)
+    x = rows.x if model.scaling is None else model.scaling(on_host(rows.x))
     targets = rows.targets if model.spread == 1 else rows.targets * rows.targets.dtype.type(1 / model.spread)
     return replace(rows, x=x, targets=targets)
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from . import checks, initializers, scaling, streaming
 from . import device as devices
-from .arrays import first_non_finite
+from .arrays import first_non_finite, stay
 from .checkpoints import run_record
 from .data import read_features, read_rows, split, validation_pair, with_class_weight, with_label_smoothing
 from .early_stopping import EarlyStopping, watch_of
@@ -49,7 +49,8 @@ def train(X, y, *, hidden=(100,), activation="relu", dropout=0.0, loss="auto", i
     ----------
     X : (n, features) array, frame or nested list of numbers. 8-bit images (uint8) train as they are: the first layer
         multiplies them by 1/255, and so does the model when it predicts. All else is converted to `dtype`. Or rows
-        in a file, which may be larger than memory: see window_rows.
+        in a file, which may be larger than memory: see window_rows. An array of CuPy's or PyTorch's on the GPU that
+        trains, if that is CuPy's current one, is checked and read there; on another device it is copied here.
     y : (n,) labels (text, integers, booleans) or numbers; or (n, columns) one-hot rows, 0/1 columns or numbers
     hidden : the widths of the hidden layers; () for none, which is logistic, softmax or linear regression
     activation : "relu", "leaky_relu", "tanh", "sigmoid", "gelu", "silu" or "identity"; one for all
@@ -141,7 +142,8 @@ def train(X, y, *, hidden=(100,), activation="relu", dropout=0.0, loss="auto", i
     with ranks_of(comm) as ranks:
         options = ranks.options(ranks.checked(lambda: check_options(**given, model=model)), seed)
         log.info("device: %s (%s)", *devices.choose(device))
-        data = ranks.read(X, y, sample_weight, options, model)
+        kept = stay(X, devices.gpu_of(options.device) if options.window_rows is None else None)
+        data = ranks.read(kept, y, sample_weight, options, model)
         return fit(data, np.arange(ranks.total(len(data.rows))), options, validation_data, model, ranks)
 
 
@@ -176,8 +178,8 @@ def fit(data, train_rows, options, validation_data=None, model=None, ranks=ALONE
     elif options.scaling == "robust" and model.scaling is None:
         raise ValueError("scaling='robust' contradicts the model to be trained further, which was trained without; "
                          "leave scaling or preset out")
-    validation = ranks.checked(lambda: _validation_rows(validation_data, data.rows, held_rows, model,
-                                                        options.window_rows, ranks))
+    validation = ranks.checked(lambda: _validation_rows(validation_data, data.rows, held_rows, model, options,
+                                                        ranks))
     ranks.same("whether there is validation", validation is not None)
     rows = with_class_weight(rows, options.class_weight, task, own_rows, ranks.total)
     if rows.weights.size and not ranks.any(rows.weights[own_rows].any()):
@@ -267,15 +269,17 @@ def _split(rows, train_rows, task, validation_data, fraction, rng, ranks):
     return train_rows[train], train_rows[held]
 
 
-def _validation_rows(validation_data, rows, held_rows, model, window_rows, ranks):
+def _validation_rows(validation_data, rows, held_rows, model, options, ranks):
     if held_rows is not None:
         return rows.take(ranks.mine(held_rows))
     if validation_data is None:
         return None
     names = ("X of validation_data", "y of validation_data", "sample_weight of validation_data")
     X, y, weights = validation_pair(validation_data)
-    stored = streaming.train_in_windows(X, names[0], model.dtype, window_rows if streaming.is_stored(X) else None)
-    x, _ = read_features(X, names[0], model.dtype, model, stored)
+    stored = streaming.train_in_windows(X, names[0], model.dtype,
+                                        options.window_rows if streaming.is_stored(X) else None)
+    kept = stay(X, None if stored is not None else devices.gpu_of(options.device))
+    x, _ = read_features(kept, names[0], model.dtype, model, stored)
     return read_rows(x, y, weights, model.task, model.dtype, names)
 
 

@@ -33,6 +33,8 @@ class ndarray:
     shape, dtype, ndim, size, flags = (property(operator.attrgetter(f"array.{name}")) for name in
                                        ("shape", "dtype", "ndim", "size", "flags"))
 
+    device = SimpleNamespace(id=0)
+
     @property
     def __cuda_array_interface__(self):
         return {**self.array.__array_interface__, "stream": 1}
@@ -48,6 +50,14 @@ class ndarray:
         assert self.size == 1
         COPIES.append(1)
         return self.array.item()
+
+    def __array_ufunc__(self, ufunc, method, *inputs, **named):
+        assert method == "__call__"
+        return ndarray(ufunc(*map(on_host, inputs), **named))
+
+    def __array_function__(self, function, types, args, named):
+        return ndarray(function(*[[on_host(a) for a in arg] if isinstance(arg, list) else on_host(arg) for arg in args],
+                                **named))
 
     def __len__(self):
         return len(self.array)
@@ -114,4 +124,5 @@ def ascontiguousarray(array, dtype=None):
     return ndarray(np.ascontiguousarray(asarray(array).array, dtype))
 
 
-cuda = SimpleNamespace(ExternalStream=contextlib.nullcontext)
+cuda = SimpleNamespace(ExternalStream=contextlib.nullcontext, Device=lambda: SimpleNamespace(id=0),
+                       get_current_stream=lambda: SimpleNamespace(synchronize=lambda: None))

@@ -331,7 +331,7 @@ class Machine:
         return 8, 0
 
     def upload(self, array):
-        return np.array(array).view(DeviceArray)
+        return Cuda.as_cuda_array(array, sync=False) if on_gpu(array) else np.array(array).view(DeviceArray)
 
     def write(self, array, values):
         assert array.dtype == values.dtype
