@@ -12,9 +12,10 @@ from .gemm import panel_width, panels
 from .jit import inlined, loop_entry, outlined
 from .layout import ACTIVATION, N_OUT, Y
 from .losses import softmax_row
-from .network import backward_block, forward_block, loss_block, update_biases, update_panel
+from .network import backward_block, forward_block, loss_block
 from .simd import at, lanes, load, store_first
 from .threads import ROWS_TAKEN, WEIGHTS_TAKEN, barrier, take
+from .weights import update_biases, update_panel, update_quads
 
 
 class Slots(NamedTuple):
@@ -102,6 +103,8 @@ def train_steps(thread, threads, control, net, slots, work, data, order, rates, 
             layer, panel = recipe.tasks[task, 0], recipe.tasks[task, 1]
             if panel < 0:
                 update_biases(net, slots, work, layer, m, thread, recipe.rule, bias_constants)
+            elif layer == 0 and work.quads.shape[0] > 0:
+                update_quads(net, slots, work, panel, m, thread, recipe.rule, l2, constants)
             else:
                 update_panel(net, slots, work, layer, panel, m, thread, recipe.rule, l2, constants)
         if thread == 0:

@@ -191,24 +191,31 @@ def _make_tile(vectors, a_unit, b_panel, masked=False):
     return tile
 
 
-def _make_sparse_tile(vectors):
+def _make_sparse_tile(vectors, packed):
+    """A tile that runs over lists. A: ROWS rows of a panel matrix and the places of their elements; or packed, the
+    elements of each step side by side, whatever their places."""
+
     @intrinsic
-    def tile(typingctx, a, row_step, a_offsets, b, b_offsets, count, soon, c):
+    def tile(typingctx, a, a_offsets, b, b_offsets, count, soon, c):
         i = types.intp
-        sig = types.void(a, i, a_offsets, b, b_offsets, i, soon, c)
+        sig = types.void(a, a_offsets, b, b_offsets, i, soon, c)
 
         def codegen(context, builder, sig, args):
-            a, row_step, a_offsets, b, b_offsets, count, soon, c = args
+            a, a_offsets, b, b_offsets, count, soon, c = args
             emit = _Emitter(builder, sig.args[0].dtype, vectors)
-            row_at = emit.rows_of(a, row_step, const(ROWS))
+            row_at = [emit.at(a, const(r * (1 if packed else emit.panel))) for r in range(ROWS)]
 
             def listed(offsets, t):
                 i32 = ir.IntType(32)
                 return builder.zext(builder.load(builder.gep(offsets, [t], source_etype=i32), typ=i32), I64)
 
             def body(t, sums):
-                emit.fetch(soon, builder.udiv(t, const(2)))
-                return emit.step(sums, row_at, listed(a_offsets, t), emit.at(b, listed(b_offsets, t)), None)
+                if packed:
+                    place = builder.mul(t, const(ROWS))
+                else:
+                    place = listed(a_offsets, t)
+                    emit.fetch(soon, builder.udiv(t, const(2)))
+                return emit.step(sums, row_at, place, emit.at(b, listed(b_offsets, t)), None)
 
             emit.store_c(c, emit.loop(const(0), count, 1, emit.zeros(), body))
             return context.get_dummy_value()
@@ -220,7 +227,8 @@ def _make_sparse_tile(vectors):
 
 _rows_1, _rows_2 = (_make_tile(v, "one", True) for v in (1, 2))
 _columns_1, _columns_2 = (_make_tile(v, "panel", True) for v in (1, 2))
-_sparse_1, _sparse_2 = (_make_sparse_tile(v) for v in (1, 2))
+_sparse_1, _sparse_2 = (_make_sparse_tile(v, False) for v in (1, 2))
+_sparse_packed_1, _sparse_packed_2 = (_make_sparse_tile(v, True) for v in (1, 2))
 _packed_1, _packed_2 = (_make_tile(v, None, True) for v in (1, 2))
 _plain_2, _edge_1, _edge_2 = (_make_tile(v, None, False, masked) for v, masked in ((2, False), (1, True), (2, True)))
 
@@ -246,12 +254,21 @@ def columns_tile(a, b, columns, count, soon, c):
 
 
 @outlined
-def sparse_tile(a, row_step, a_offsets, b, b_offsets, columns, count, soon, c):
-    """ROWS rows or columns of a panel matrix times the listed rows of a panel of B."""
+def sparse_tile(a, a_offsets, b, b_offsets, columns, count, soon, c):
+    """ROWS rows of a panel matrix times the listed rows of a panel of B."""
     if columns > lanes(a):
-        _sparse_2(a, row_step, a_offsets, b, b_offsets, count, soon, c)
+        _sparse_2(a, a_offsets, b, b_offsets, count, soon, c)
     else:
-        _sparse_1(a, row_step, a_offsets, b, b_offsets, count, soon, c)
+        _sparse_1(a, a_offsets, b, b_offsets, count, soon, c)
+
+
+@outlined
+def sparse_packed_tile(a, b, b_offsets, columns, count, c):
+    """ROWS packed columns, as rows, times the listed rows of a panel of B."""
+    if columns > lanes(a):
+        _sparse_packed_2(a, b_offsets, b, b_offsets, count, b, c)
+    else:
+        _sparse_packed_1(a, b_offsets, b, b_offsets, count, b, c)
 
 
 @outlined

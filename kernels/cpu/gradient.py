@@ -11,11 +11,11 @@ from .functions import apply_rule, step_constants
 from .gemm import panel_width, panels
 from .jit import entry, outlined
 from .layout import N_IN, N_OUT, WT, B, W, cache_aligned
-from .network import transpose_tile
 from .operands import check_answers, check_indices, check_rows
 from .simd import ROWS, at, constant, lanes
 from .threads import WEIGHTS_TAKEN, barrier, take
 from .training import make_data, make_ready, run_epoch, tasks_of
+from .weights import transpose_tile
 
 
 @outlined

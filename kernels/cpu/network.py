@@ -15,10 +15,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .. import update_rules
 from ..losses import SOFTMAX_XENT
-from .functions import activate, apply_rule
-from .gemm import UNROLL, columns_tile, panel_width, panels, rows_tile, sparse_tile
+from .functions import activate
+from .gemm import UNROLL, panel_width, panels, rows_tile, sparse_tile
 from .jit import inlined, outlined
 from .layout import ACTIVATION, DZ, N_IN, N_OUT, WT, B, W, X, Y
 from .losses import loss_row, softmax_label_panel
@@ -41,7 +40,7 @@ from .simd import (
     store,
     transpose,
 )
-from .sparse import LIST_SLACK, inputs_length, list_inputs, list_of, list_rows
+from .sparse import LIST_SLACK, inputs_length, list_inputs, list_of
 
 
 class Net(NamedTuple):
@@ -65,6 +64,8 @@ class Work(NamedTuple):
     tiles: np.ndarray            # (threads, ...): a tile and its slopes, or the outputs of some rows
     index: np.ndarray            # (threads, ...) int32: lists of the steps that are not all zero
     nonzero: np.ndarray          # (input panels, rows) uint32: a bit for each x that is not 0; or (0, 0)
+    quads: np.ndarray            # int32 (tiles of in-features, 2): `zeros.pair_quads`; or (0, 2)
+    packed: np.ndarray           # (threads, ...): what the tiles of a panel's in-features read of h
 
 
 class Data(NamedTuple):
@@ -152,7 +153,7 @@ def forward_layer(net, work, layer, first, rows, thread, sparse, seed, step_numb
             soon = _share(w, p < last, n_in, width, r // ROWS)
             if sparse:
                 listed = list_of(work, thread, r // ROWS, inputs_length(n_in))
-                sparse_tile(step(x, r * width), width, step(listed, 1), w, step(listed, 1 + n_in + LIST_SLACK), columns,
+                sparse_tile(step(x, r * width), step(listed, 1), w, step(listed, 1 + n_in + LIST_SLACK), columns,
                             get(listed, 0), soon, tile)
             else:
                 rows_tile(step(x, r * width), capacity * width, w, columns, n_in, soon, tile)
@@ -284,67 +285,3 @@ def backward_block(net, work, first, real, thread):
             store(dz, i, load(dy, i) * load(dz, i))
     for layer in range(last, 0, -1):
         backward_layer(net, work, layer, first, rows, thread)
-
-
-# ------------------------------------------------------------------------------- weights
-
-@outlined
-def update_panel(net, slots, work, layer, q, m, thread, rule, l2, constants):
-    """dW of the in-features of input panel q over the whole batch, and the optimizer on them.
-
-    A panel of dz serves all their groups of ROWS before the next one comes.
-    """
-    n_in, n_out = net.table[layer, N_IN], net.table[layer, N_OUT]
-    width = panel_width(at(net.w, 0))
-    capacity = work.rows
-    k = q * width
-    real = min(width, n_in - k)
-    h, tile = at(work.h, net.table[layer, X] + q * capacity * width), at(work.tiles, thread * work.tiles.shape[1])
-    sparse = layer == 0 and work.nonzero.size > 0
-    if sparse:
-        for g in range(0, real, ROWS):
-            list_rows(at(work.nonzero, q * capacity), m, g, width, list_of(work, thread, g // ROWS, m + 1))
-    last = panels(n_out, tile) - 1
-    for p in range(last + 1):
-        columns = n_out - p * width
-        dz = at(work.dz, net.table[layer, DZ] + p * capacity * width)
-        block = net.table[layer, W] + p * n_in * width + k * width
-        coming = block + (n_in * width if p < last else 0)
-        for g in range(0, real, ROWS):
-            soon = at(slots.w1, coming) if g == ROWS else at(slots.w2, coming) if g == 2 * ROWS else at(net.w, coming)
-            if sparse:
-                listed = list_of(work, thread, g // ROWS, m + 1)
-                sparse_tile(step(h, g), 1, listed, dz, listed, columns, get(listed, m), soon, tile)
-            else:
-                columns_tile(step(h, g), dz, columns, m, soon, tile)
-            here = block + g * width
-            apply_rule(rule, at(net.w, here), tile, at(slots.w1, here), at(slots.w2, here), min(ROWS, real - g),
-                       width if columns > lanes(tile) else lanes(tile), width, constant(l2, tile), constants)
-            if layer > 0 and rule != update_rules.GRADIENT:  # which leaves W as it is
-                wt = at(net.wt, net.table[layer, WT] + q * n_out * width + p * width * width + g)
-                transpose_tile(at(net.w, here), min(ROWS, real - g), min(columns, width), wt)
-
-
-@inlined
-def transpose_tile(w, rows, columns, wt):
-    width = panel_width(w)
-    for c in range(columns):
-        for r in range(rows):
-            put(wt, c * width + r, get(w, r * width + c))
-
-
-@outlined
-def update_biases(net, slots, work, layer, m, thread, rule, bias_constants):
-    """db = Σ_rows dz, and the optimizer on it; no l2."""
-    n_out, width = net.table[layer, N_OUT], panel_width(at(net.w, 0))
-    tile = at(work.tiles, thread * work.tiles.shape[1])
-    for p in range(panels(n_out, tile)):
-        dz = at(work.dz, net.table[layer, DZ] + p * work.rows * width)
-        for v in range(0, width, lanes(dz)):
-            total = load(dz, v)
-            for r in range(1, m):
-                total = total + load(dz, r * width + v)
-            store(tile, v, total)
-        here = net.table[layer, B] + p * width
-        apply_rule(rule, at(net.b, here), tile, at(slots.b1, here), at(slots.b2, here), 1, width, width,
-                   constant(0.0, tile), bias_constants)

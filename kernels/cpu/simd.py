@@ -47,6 +47,7 @@ def host_level():
 LEVEL = host_level()
 I64 = ir.IntType(64)
 VECTOR_BYTES, ROWS = LEVELS[LEVEL]
+QUAD = ROWS // 2                 # neighbours that stay together where in-features are regrouped
 
 
 def lanes_of(dtype):
@@ -163,6 +164,7 @@ _register_binary(operator.truediv, ir.IRBuilder.fdiv, None)
 _register_binary(operator.lshift, None, ir.IRBuilder.shl)
 _register_binary(operator.rshift, None, ir.IRBuilder.ashr)
 _register_binary(operator.and_, None, ir.IRBuilder.and_)
+_register_binary(operator.or_, None, ir.IRBuilder.or_)
 _register_binary(operator.xor, None, ir.IRBuilder.xor)
 for _op, _sign in ((operator.lt, "<"), (operator.gt, ">"), (operator.ge, ">=")):
     _register_binary(_op, *_compare(_sign), compares=True)
@@ -568,6 +570,21 @@ def store(typingctx, pointer, index, value):
         return context.get_dummy_value()
 
     return types.void(pointer, index, value), codegen
+
+
+@intrinsic
+def copy_quad(typingctx, source, i, out, j):
+    """QUAD neighbouring elements from source[i], ... to out[j], ..."""
+    quad, size = ir.VectorType(_element(source.dtype), QUAD), source.dtype.bitwidth // 8
+
+    def codegen(context, builder, sig, args):
+        i, j = (context.cast(builder, args[n], sig.args[n], types.intp) for n in (1, 3))
+        start = builder.bitcast(_address(builder, source, args[0], i), quad.as_pointer())
+        target = builder.bitcast(_address(builder, out, args[2], j), quad.as_pointer())
+        builder.store(builder.load(start, align=size, typ=quad), target, align=size)
+        return context.get_dummy_value()
+
+    return types.void(source, i, out, j), codegen
 
 
 def masked_load(builder, where, mask, vector, bytes_per_element):

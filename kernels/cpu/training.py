@@ -30,13 +30,11 @@ from .operands import as_tuple, check_answers, check_flat, check_indices, check_
 from .simd import ROWS
 from .sparse import room_for_lists
 from .threads import SERIAL_FLOPS, Pace, Team, choose_threads
+from .zeros import has_zeros_to_skip, pair_quads
 
 # One chunk of steps: about 20 ms on one core, so that Ctrl-C is prompt and entering compiled code costs nothing.
 CHUNK_FLOPS = 2e9
 LAYER_OVERHEAD_FLOPS = 5e4       # what a layer costs however small it is
-# Listing the steps that are not all zero pays below this share of them (measured: lists cost about 5 %).
-SPARSE_SHARE = 0.8
-SAMPLED_ROWS = 1024
 # Rows that a thread takes at a time, at most: enough tiles to share the fetching of the next weights.
 BLOCK = 64
 
@@ -49,7 +47,7 @@ NARROW_WEIGHTS_PER_ROW = 100
 NARROW_BLOCK = 128               # rows at a time, and at least so many for each thread
 NARROW_CHUNKS = 16               # parts of a batch, at most, whose gradients are summed apart
 
-NO_ROWS = np.empty(0, np.int64)
+NO_ROWS, NO_QUADS = np.empty(0, np.int64), np.empty((0, 2), np.int32)
 NO_ROWS.flags.writeable = False
 
 
@@ -90,13 +88,14 @@ def step_flops(sizes, rows):
     return sum(6.0 * rows * n_in * n_out + LAYER_OVERHEAD_FLOPS for n_in, n_out in pairwise(sizes))
 
 
-def make_work(sizes, need, rows, block, training, threads, dtype, sparse):
+def make_work(sizes, need, rows, block, training, threads, dtype, sparse, quads=NO_QUADS):
     rows, width = buffer_rows(rows, dtype), python_panel_width(dtype)
     lists = room_for_lists(sizes[0], rows, block, width)
     return Work(rows, block, training, cache_aligned(need.activations, dtype), cache_aligned(need.gradients, dtype),
                 np.zeros((threads, width * (max(3 * ROWS, width) + 4)), dtype),
                 np.zeros((threads, lists if sparse else 0), np.int32),
-                np.zeros((-(-sizes[0] // width), rows) if sparse else (0, 0), np.uint32))
+                np.zeros((-(-sizes[0] // width), rows) if sparse else (0, 0), np.uint32),
+                quads, aligned_rows(threads, width * rows if len(quads) else 0, dtype))
 
 
 def make_narrow_work(sizes, table, batch, threads, dtype):
@@ -152,18 +151,6 @@ def make_data(x, scale, labels, targets, weights, dtype):
                 as_input(targets, dtype), as_input(weights, dtype))
 
 
-def has_zeros_to_skip(x, rows=SAMPLED_ROWS):
-    """Whether enough of X is zero that groups of ROWS rows, and of ROWS columns, often are zero throughout: in a sample
-    of so many rows."""
-    rows = max(1, min(rows, SAMPLED_ROWS))
-    sample = x[:: max(1, len(x) // rows)][:rows] != 0
-    whole = len(sample) // ROWS * ROWS
-    if whole == 0:
-        return False
-    tiles = sample[:whole].reshape(-1, ROWS, sample.shape[1]).any(axis=1)
-    return tiles.mean() < SPARSE_SHARE
-
-
 def is_narrow(sizes, batch):
     weights = sum(n_in * n_out for n_in, n_out in pairwise(sizes))
     return max(sizes) <= NARROW_WIDTH and weights <= min(NARROW_WEIGHTS, NARROW_WEIGHTS_PER_ROW * batch)
@@ -181,7 +168,8 @@ def make_ready(state, x):
     else:
         state.recipe = state.recipe._replace(tasks=tasks_of(sizes[:-1], dtype))
         block = min(BLOCK, padded_rows(-(-batch // threads), dtype))
-        state.work = make_work(sizes, need, batch, block, True, threads, dtype, sparse)
+        state.work = make_work(sizes, need, batch, block, True, threads, dtype, sparse,
+                               pair_quads(x) if sparse else NO_QUADS)
         state.train_steps = train_steps
 
 
