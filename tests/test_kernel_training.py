@@ -16,8 +16,8 @@ from fastmlp.kernels import activations as act
 from fastmlp.kernels import losses, reference, update_rules
 
 TESTS = Path(__file__).parent
-VARIED = ("rule_adam", "softmax_40_classes", "dropout", "images_dropout", "images_wide", "sparse", "batch_of_one",
-          "narrow_long_batch")
+VARIED = ("rule_adam", "softmax_40_classes", "dropout", "images_dropout", "images_wide", "sparse", "sparse_arranged",
+          "batch_of_one", "narrow_long_batch")
 
 
 def parameters_of(package, state, run, dtype):

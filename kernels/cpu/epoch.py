@@ -7,10 +7,11 @@ from typing import NamedTuple
 import numpy as np
 
 from .. import activations as codes
+from .arrange import arrange
 from .functions import step_constants
 from .gemm import panel_width, panels
 from .jit import inlined, loop_entry, outlined
-from .layout import ACTIVATION, N_OUT, Y
+from .layout import ACTIVATION, N_IN, N_OUT, Y
 from .losses import softmax_row
 from .network import backward_block, forward_block, loss_block
 from .simd import at, lanes, load, store_first
@@ -81,14 +82,18 @@ def train_steps(thread, threads, control, net, slots, work, data, order, rates, 
         m = min(recipe.batch, order.size - start)
         step_number = steps_before + s - first
         weight_sum = batch_weight(data, order, start, m)
+        rows, first_row = order, start
+        if work.telling.size > 0:        # by each thread for itself: no meeting
+            rows, first_row = work.arranged, thread * (work.arranged.size // threads)
+            arrange(data, order, start, m, net.table[0, N_IN], work.telling, at(net.w, 0), rows, first_row)
 
         while True:
             row = take(control, ROWS_TAKEN) * work.block
             if row >= m:
                 break
-            real = forward_block(net, work, data, order, row, start, m, thread, recipe.seed, step_number)
-            loss_block(net, work, data, order, row, start, real, thread, recipe.loss, recipe.loss_parameter, weight_sum,
-                       totals.row_loss, totals.row_right)
+            real = forward_block(net, work, data, rows, row, first_row, m, thread, recipe.seed, step_number)
+            loss_block(net, work, data, rows, row, first_row, real, thread, recipe.loss, recipe.loss_parameter,
+                       weight_sum, totals.row_loss, totals.row_right)
             backward_block(net, work, row, real, thread)
         if not barrier(control, threads):
             return
