@@ -12,8 +12,6 @@ import functools
 import hashlib
 import inspect
 import logging
-import os
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -24,6 +22,8 @@ from numba import njit, types
 from numba.core import caching
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler
+
+from ..cache import cache_folder
 
 log = logging.getLogger("fastmlp")
 
@@ -68,19 +68,6 @@ _LINKED = {**_OPTIONS, **_UNCOUNTED, "no_cpython_wrapper": True, "no_cfunc_wrapp
 inlined = functools.partial(njit, **_LINKED, forceinline=True)
 outlined = functools.partial(njit, **_LINKED)
 allocating = functools.partial(njit, **(_LINKED | {"_nrt": True}), forceinline=True)
-
-
-def cache_folder():
-    """Folder of the compiled kernels: FASTMLP_CACHE_DIR, or `fastmlp` in the user's cache folder."""
-    if folder := os.environ.get("FASTMLP_CACHE_DIR"):
-        return Path(folder)
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "fastmlp"
 
 
 @functools.cache

@@ -33,7 +33,9 @@ class Gpu:
     def __init__(self, index=None):
         import cupy
 
-        self.cupy = cupy
+        from .disk_cache import keep
+
+        self.cupy, self.keep = cupy, keep
         self.index = cupy.cuda.Device().id if index is None else index
         with cupy.cuda.Device(self.index):
             self.stream = cupy.cuda.Stream(non_blocking=True)
@@ -93,6 +95,10 @@ class Gpu:
         return cuda.as_cuda_array(value, sync=False) if hasattr(value, "__cuda_array_interface__") else value
 
     def prepared(self, launches):
+        """The launches as they are run, again and again."""
+        for launch in launches:
+            if isinstance(launch, Launch):
+                self.keep(launch.kernel)
         return [launch if isinstance(launch, Product) else
                 launch._replace(arguments=tuple(map(self.argument, launch.arguments))) for launch in launches]
 

@@ -241,7 +241,7 @@ class Training:
         self.warm.add(dtype)
 
     def needs_compiling(self, dtype):
-        """Whether `warm_up` would have to compile: nothing is kept from one process to the next."""
+        """Whether `warm_up` has yet to run in this process; what it compiles may lie on disk (`disk_cache`)."""
         return np.dtype(dtype) not in self.warm
 
 
