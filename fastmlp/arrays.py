@@ -41,11 +41,16 @@ class OnGpu(NamedTuple):
     array: object
 
 
-def stay(value, gpu):
-    """`OnGpu` for an array that lies on the GPU of this number and may stay there; anything else as it is.
+def stay(X, y, gpu):
+    """X and y, as `OnGpu` where they lie on the GPU of this number and may stay there; y stays where X does.
 
     gpu : where the kernels are, None if in main memory. It must be CuPy's current GPU, which is where CuPy computes.
     """
+    X = _stay(X, gpu, "biufc")
+    return X, _stay(y, gpu if isinstance(X, OnGpu) else None, "iuf")
+
+
+def _stay(value, gpu, kinds):
     if gpu is None or not is_on_gpu(value):
         return value
     import cupy
@@ -56,7 +61,8 @@ def stay(value, gpu):
         torch.cuda.current_stream(value.device).synchronize()
         value = value.detach()
     array = cupy.asarray(value)
-    return OnGpu(array) if array.device.id == gpu == cupy.cuda.Device().id else value
+    stays = array.dtype.kind in kinds and array.device.id == gpu == cupy.cuda.Device().id
+    return OnGpu(array) if stays else value
 
 
 def empty(shape, dtype, like):
@@ -69,24 +75,24 @@ def empty(shape, dtype, like):
 
 
 def beside(array, other):
-    """A NumPy array copied to where `other` is."""
+    """The array, where `other` is."""
     if not is_on_gpu(other):
-        return array
+        return on_host(array)
     import cupy
 
     return cupy.asarray(array)
 
 
 def chosen(choices, index):
-    """choices[index] for NumPy choices, where the index is; text, which no GPU holds, in main memory."""
+    """choices[index] for NumPy's choices, where the index is; text, which no GPU holds, in main memory."""
     if choices.dtype.kind not in "biuf":
         return choices[on_host(index)]
     return beside(choices, index)[index]
 
 
 def take(array, rows):
-    """array[rows] for NumPy indices, where the array is."""
-    return array[beside(rows, array)]
+    """array[rows] for NumPy's indices or a slice, where the array is."""
+    return array[rows if isinstance(rows, slice) else beside(rows, array)]
 
 
 def in_kind(answer, question):
@@ -106,7 +112,10 @@ def in_kind(answer, question):
 
 
 def as_array(value, name):
-    """`value` as a NumPy array (no copy where it is one in main memory); TypeError or ValueError if it cannot be."""
+    """`value` as a NumPy array (no copy where it is one in main memory), or CuPy's if it is `OnGpu`; TypeError or
+    ValueError if it cannot be."""
+    if isinstance(value, OnGpu):
+        return value.array
     if value is None:
         raise TypeError(f"{name} is None; an array was expected")
     if hasattr(value, "tocsr"):
@@ -133,7 +142,7 @@ def feature_matrix(value, name, dtype):
     names = tuple(map(str, value.columns)) if is_frame(value) else None
     if names is not None and len(set(names)) < len(names):
         raise ValueError(f"{name} has columns of the same name: {sorted({n for n in names if names.count(n) > 1})}")
-    array = value.array if isinstance(value, OnGpu) else as_array(value, name)
+    array = as_array(value, name)
     if names is not None and array.dtype.kind not in "biuf":
         array = _frame_columns(value, name, names)
     if array.ndim != 2:
@@ -148,7 +157,7 @@ def feature_matrix(value, name, dtype):
     if array.dtype.kind not in "biuf":
         raise ValueError(f"{name} must hold numbers, got dtype {array.dtype}: {_convert_hint(name, array.dtype)}")
     if array.dtype == np.uint8:
-        return _in_order(array, np.uint8), names
+        return in_order(array, np.uint8), names
     return to_float(array, name, dtype), names
 
 
@@ -158,7 +167,7 @@ def to_float(array, name, dtype, first_row=0):
     first_row : the number of its first row, where it is a piece of what people passed
     """
     with np.errstate(over="ignore", invalid="ignore"):
-        x = _in_order(array, dtype)
+        x = in_order(array, dtype)
     where = first_non_finite(x)
     if where is not None:
         found = array[where].item()
@@ -171,7 +180,7 @@ def to_float(array, name, dtype, first_row=0):
     return x
 
 
-def _in_order(array, dtype):
+def in_order(array, dtype):
     """The array in C order and this dtype, where it is; no copy where it already is so."""
     if is_on_gpu(array):
         import cupy

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .arrays import as_array, feature_matrix, is_frame, take, to_float
+from .arrays import as_array, feature_matrix, is_frame, on_host, take, to_float
 from .checks import affordable
 from .labels import Task, class_row_weights, encode, task_of
 from .streaming import parts, train_in_windows
@@ -22,7 +22,7 @@ class Rows:
 
     x : (n, features) uint8 or the training dtype, C-order, NumPy's or CuPy's; or `streaming.StoredRows`, read in
         windows
-    labels : (n,) int64 class indices, or empty
+    labels : (n,) int64 class indices, or empty; these and targets may be CuPy's, too
     targets : (n, outputs) in the training dtype, or empty
     weights : (n,) in the training dtype, or empty for all ones
     """
@@ -43,7 +43,7 @@ class Rows:
 
     def take_answers(self, rows):
         """Labels, targets and weights of these rows."""
-        return tuple(array[rows] if array.size else array for array in (self.labels, self.targets, self.weights))
+        return tuple(take(array, rows) if array.size else array for array in (self.labels, self.targets, self.weights))
 
     def answers(self):
         """(n,) the class index of each row (its likeliest class); for tasks of one class a row only."""
@@ -145,7 +145,7 @@ def with_label_smoothing(rows, task, smoothing):
                    f"label_smoothing: a share of each of {outputs:,} classes for {len(rows):,} rows needs",
                    "pass label_smoothing=0")
         targets = np.full((len(rows), outputs), smoothing / outputs, dtype)
-        targets[np.arange(len(rows)), rows.labels] = 1 - smoothing + smoothing / outputs
+        targets[np.arange(len(rows)), on_host(rows.labels)] = 1 - smoothing + smoothing / outputs
     else:
         odds = 2 if task.loss == "sigmoid_cross_entropy" else outputs
         targets = rows.targets * dtype.type(1 - smoothing) + dtype.type(smoothing / odds)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from . import checks
-from .arrays import as_array, is_frame, to_float
+from .arrays import as_array, beside, in_order, is_frame, on_host, to_float
 from .kernels import losses
 from .losses import NUMBERS, loss_of
 
@@ -70,7 +70,7 @@ def task_of(y, loss, name="y"):
     values = array.reshape(-1)
     if loss == _SIGMOID and _are_probabilities(values):
         return Task(_SIGMOID, 1, np.arange(2))
-    classes = np.unique(values)
+    classes = _different(values)
     if array.dtype.kind == "f" and (classes != np.round(classes)).any():
         raise ValueError(f"{name} holds fractions such as {classes[classes != np.round(classes)][0]}, which are no "
                          f"class labels; for loss={loss!r} pass labels or one column per class, for numbers to "
@@ -97,7 +97,7 @@ def summary(y, loss, name="y"):
         return task_of(array, loss, name)
     loss, _ = loss_of(loss)
     numbers = loss in NUMBERS or (loss == "auto" and array.dtype.kind == "f")
-    return (array[:1] if numbers else np.unique(array)).reshape(-1, *array.shape[1:])
+    return (on_host(array[:1]) if numbers else _different(array)).reshape(-1, *array.shape[1:])
 
 
 def joint_task(summaries, loss, name="y"):
@@ -119,13 +119,13 @@ def joint_task(summaries, loss, name="y"):
 
 
 def encode(y, task, dtype, name="y"):
-    """`y` as the kernels read it: (labels int64 (n,), targets (n, outputs)), one of them empty."""
+    """`y` as the kernels read it, where it is: (labels int64 (n,), targets (n, outputs)), one of them empty."""
     array = target_array(y, name)
     if array.ndim == 1 or array.shape[1] == 1:
         values = array.reshape(-1)
         if task.kind == "classes":
             if task.loss == _SIGMOID and _are_probabilities(values) and _are_zero_one(task.classes):
-                return NO_LABELS, np.ascontiguousarray(values, dtype).reshape(-1, 1)
+                return NO_LABELS, in_order(values, dtype).reshape(-1, 1)
             index = label_index(values, task.classes, name)
             if task.loss == _SOFTMAX:
                 return index, np.empty((0, 0), dtype)
@@ -133,22 +133,22 @@ def encode(y, task, dtype, name="y"):
         array = values.reshape(-1, 1)
     if array.shape[1] != task.outputs:
         wanted = f"shape (rows, {task.outputs})" if task.outputs > 1 else "one value a row"
-        raise ValueError(f"{name} must have {wanted} for this net, got shape {np.shape(y)}")
+        raise ValueError(f"{name} must have {wanted} for this net, got shape {array.shape}")
     if array.dtype.kind not in "biuf":
         raise ValueError(f"{name} must hold numbers for loss={task.loss!r}, got dtype {array.dtype}")
     targets = to_float(array, name, dtype)
     if task.loss == "poisson" and targets.min() < 0:
-        raise ValueError(f"{name} must hold counts, none below 0, for loss='poisson', got {targets.min():.4g}")
+        raise ValueError(f"{name} must hold counts, none below 0, for loss='poisson', got {float(targets.min()):.4g}")
     if task.kind != "numbers" and (targets.min() < 0 or targets.max() > 1):
         raise ValueError(f"{name} must hold 0, 1 or probabilities between them for loss={task.loss!r}, "
-                         f"got {targets.min():.4g} to {targets.max():.4g}")
+                         f"got {float(targets.min()):.4g} to {float(targets.max()):.4g}")
     if task.loss == _SOFTMAX:
         sums = targets.sum(axis=1, dtype=np.float64)
         wrong = np.abs(sums - 1) > 1e-3
         if wrong.any():
             row = int(wrong.argmax())
             raise ValueError(f"{name}: each row must sum to 1 for loss={_SOFTMAX!r} (one-hot or probabilities), "
-                             f"got {sums[row]:.4g} in row {row}; for several labels a row use loss={_SIGMOID!r}")
+                             f"got {float(sums[row]):.4g} in row {row}; for several labels a row use loss={_SIGMOID!r}")
     return NO_LABELS, targets
 
 
@@ -156,10 +156,11 @@ def label_index(values, classes, name):
     """Where each of `values` stands in the sorted `classes`; ValueError names those that do not."""
     if _kind(values) != _kind(classes):
         raise ValueError(f"{name} holds {_kind(values)}, but the net's labels are {_show(classes)}")
-    index = np.minimum(np.searchsorted(classes, values), len(classes) - 1)
-    unseen = classes[index] != values
+    known = beside(classes, values)
+    index = np.minimum(np.searchsorted(known, values), len(classes) - 1)
+    unseen = known[index] != values
     if unseen.any():
-        raise ValueError(f"{name} holds labels the net was not trained on: {_show(np.unique(values[unseen]))}; "
+        raise ValueError(f"{name} holds labels the net was not trained on: {_show(_different(values[unseen]))}; "
                          f"it knows {_show(classes)}")
     return index.astype(np.int64, copy=False)
 
@@ -184,8 +185,8 @@ def target_array(y, name):
         finite = np.isfinite(array)
         if not finite.all():
             where = np.unravel_index(int(finite.argmin()), array.shape)
-            raise ValueError(f"{name} must be finite, got {array[where]} at row {where[0]}; drop rows whose label or "
-                             "value is missing")
+            raise ValueError(f"{name} must be finite, got {array[where].item()} at row {where[0]}; drop rows whose "
+                             "label or value is missing")
     return array
 
 
@@ -199,6 +200,7 @@ def class_row_weights(class_weight, task, labels, targets, rows, total):
                          "use sample_weight")
     count = len(task.classes)
     shares = targets if targets.size else None  # (n, K) or, with one sigmoid, (n, 1): the share of each class
+    labels, shares = on_host(labels), on_host(shares)
     if shares is not None and count == 2 and shares.shape[1] == 1:
         shares = np.hstack([1 - shares, shares])
     if isinstance(class_weight, str):
@@ -249,7 +251,12 @@ def _from_objects(array, name):
 
 def _are_probabilities(values):
     return (values.dtype.kind == "f" and values.min() >= 0 and values.max() <= 1
-            and bool((values != np.round(values)).any()))
+            and bool((values != values.round()).any()))
+
+
+def _different(values):
+    """The different ones, sorted, in main memory: few where they are labels."""
+    return on_host(np.unique(values))
 
 
 def _are_zero_one(classes):

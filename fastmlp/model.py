@@ -213,8 +213,8 @@ class MLP:
         """
         if self.loss is None:
             raise ValueError(f"evaluate: a net with output {self.output!r} has no loss; compare predict(X) with y")
-        x, _ = read_features(stay(X, device.gpu_of(self.device)), "X", self.dtype, self,
-                             predict_in_windows(X, "X", self.dtype))
+        X, y = stay(X, y, device.gpu_of(self.device))
+        x, _ = read_features(X, "X", self.dtype, self, predict_in_windows(X, "X", self.dtype))
         return self.evaluate_rows(read_rows(x, y, sample_weight, self.task, self.dtype))
 
     def evaluate_rows(self, rows):
@@ -258,7 +258,7 @@ class MLP:
     def _answers(self, X, out, answer):
         """answer(x), an array with a row for each of x's, for all of X, in memory or piece by piece, written into `out`
         if given."""
-        kept = stay(X, device.gpu_of(self.device) if out is None else None)
+        kept, _ = stay(X, None, device.gpu_of(self.device) if out is None else None)
         x, _ = read_features(kept, "X", self.dtype, self, predict_in_windows(X, "X", self.dtype))
         if out is None and not isinstance(x, StoredRows) and len(x) <= self._rows_at_a_time:
             return in_kind(answer(x), X)

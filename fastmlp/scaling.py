@@ -76,7 +76,7 @@ def scale_for(model, rows, own_rows, ranks):
     n = ranks.total(len(own_rows))
     model.scaling, model.scale = robust_scaling(on_host(rows.x), own_rows, model.dtype, n, ranks.gather), 1.0
     if model.loss in _DEGREE:
-        targets = rows.targets[own_rows]
+        targets = on_host(rows.targets)[own_rows]
         mean = ranks.total(targets.sum(axis=0, dtype=np.float64)) / n
         deviation = float(np.sqrt(ranks.total(((targets - mean) ** 2).sum()) / (n * targets.shape[1])))
         model.spread = 2.0 ** round(np.log2(deviation)) if deviation > 0 else 1.0

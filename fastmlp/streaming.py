@@ -17,7 +17,7 @@ from contextlib import closing, nullcontext
 
 import numpy as np
 
-from .arrays import feature_matrix, is_frame, is_on_gpu, to_float
+from .arrays import feature_matrix, is_frame, is_on_gpu, on_host, to_float
 from .checks import machine_memory
 
 log = logging.getLogger("fastmlp")
@@ -42,7 +42,7 @@ def train_in_windows(X, name, dtype, window_rows):
         if not too_large(X, dtype):
             return None
     elif not isinstance(X, np.ndarray) and not is_stored(X):
-        X, _ = feature_matrix(X, name, dtype)
+        X = on_host(feature_matrix(X, name, dtype)[0])
     rows = StoredRows(X, name, dtype, window_rows)
     log.info("%s (%.1f GiB as the kernels read it) stays where it is and is read in windows of %s rows%s", name,
              _bytes(X, dtype) / 2**30, f"{rows.window_rows:,}",

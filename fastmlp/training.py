@@ -13,7 +13,7 @@ import numpy as np
 
 from . import checks, initializers, scaling, streaming
 from . import device as devices
-from .arrays import first_non_finite, stay
+from .arrays import first_non_finite, on_host, stay
 from .checkpoints import run_record
 from .data import read_features, read_rows, split, validation_pair, with_class_weight, with_label_smoothing
 from .early_stopping import EarlyStopping, watch_of
@@ -50,7 +50,8 @@ def train(X, y, *, hidden=(100,), activation="relu", dropout=0.0, loss="auto", i
     X : (n, features) array, frame or nested list of numbers. 8-bit images (uint8) train as they are: the first layer
         multiplies them by 1/255, and so does the model when it predicts. All else is converted to `dtype`. Or rows
         in a file, which may be larger than memory: see window_rows. An array of CuPy's or PyTorch's on the GPU that
-        trains, if that is CuPy's current one, is checked and read there; on another device it is copied here.
+        trains, if that is CuPy's current one, is checked and read there, and so is a y of integers or floats beside
+        it; for another device they are copied to main memory.
     y : (n,) labels (text, integers, booleans) or numbers; or (n, columns) one-hot rows, 0/1 columns or numbers
     hidden : the widths of the hidden layers; () for none, which is logistic, softmax or linear regression
     activation : "relu", "leaky_relu", "tanh", "sigmoid", "gelu", "silu" or "identity"; one for all
@@ -142,8 +143,7 @@ def train(X, y, *, hidden=(100,), activation="relu", dropout=0.0, loss="auto", i
     with ranks_of(comm) as ranks:
         options = ranks.options(ranks.checked(lambda: check_options(**given, model=model)), seed)
         log.info("device: %s (%s)", *devices.choose(device))
-        kept = stay(X, devices.gpu_of(options.device) if options.window_rows is None else None)
-        data = ranks.read(kept, y, sample_weight, options, model)
+        data = ranks.read(*stay(X, y, devices.gpu_of(options.device)), sample_weight, options, model)
         return fit(data, np.arange(ranks.total(len(data.rows))), options, validation_data, model, ranks)
 
 
@@ -264,7 +264,7 @@ def _split(rows, train_rows, task, validation_data, fraction, rng, ranks):
         return train_rows, None
     if validation_data is not None:
         raise ValueError("validation_data and validation_fraction exclude each other; pass one of them")
-    answers = ranks.gather(rows.answers())[train_rows] if task.kind == "classes" else None
+    answers = ranks.gather(on_host(rows.answers()))[train_rows] if task.kind == "classes" else None
     train, held = split(len(train_rows), fraction, answers, rng)
     return train_rows[train], train_rows[held]
 
@@ -278,8 +278,8 @@ def _validation_rows(validation_data, rows, held_rows, model, options, ranks):
     X, y, weights = validation_pair(validation_data)
     stored = streaming.train_in_windows(X, names[0], model.dtype,
                                         options.window_rows if streaming.is_stored(X) else None)
-    kept = stay(X, None if stored is not None else devices.gpu_of(options.device))
-    x, _ = read_features(kept, names[0], model.dtype, model, stored)
+    X, y = stay(X, y, None if stored is not None else devices.gpu_of(options.device))
+    x, _ = read_features(X, names[0], model.dtype, model, stored)
     return read_rows(x, y, weights, model.task, model.dtype, names)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 COPIES = []                          # how many numbers were copied to the host, one entry a copy
 OPERATORS = ("lt", "le", "gt", "ge", "eq", "ne", "add", "sub", "mul", "truediv", "and_", "or_")
-METHODS = ("all", "any", "argmax", "argmin", "astype", "copy", "max", "mean", "min", "ravel", "reshape", "sum")
+METHODS = ("all", "any", "argmax", "argmin", "astype", "copy", "max", "mean", "min", "ravel", "reshape", "round", "sum")
 
 
 def on_host(value):

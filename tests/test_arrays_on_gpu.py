@@ -21,6 +21,18 @@ from test_device import two_gpus  # noqa: F401 (a fixture)
 SETTINGS = {"hidden": 5, "epochs": 2, "batch_size": 8, "seed": 0, "learning_rate": 0.05}
 
 
+PROBLEMS = {
+    "classes": lambda X, y: (X, y),
+    "other labels": lambda X, y: (X, y.astype(np.int32) * 2 - 1),
+    "two": lambda X, y: (X, (y == 1).astype(np.uint8)),
+    "one-hot": lambda X, y: (X, np.eye(3)[y]),
+    "multilabel": lambda X, y: (X, np.stack([y == 1, y < 2], axis=1).astype(int)),
+    "numbers": lambda X, y: (X, X[:, 0] - X[:, 1]),
+    "images": lambda X, y: (np.abs(X * 80).astype(np.uint8), y),
+    "float64": lambda X, y: (X.astype(np.float64), X[:, :2] * 3.0),
+}
+
+
 class Kernels:
     """The reference, for arrays of either place."""
 
@@ -86,29 +98,70 @@ def data():
 
 
 @pytest.mark.parametrize("kind", [fake_cupy.ndarray, Tensor])
-@pytest.mark.parametrize("problem", ["classes", "two", "multilabel", "numbers", "images", "float64"])
-def test_x_stays_on_the_gpu(copies, data, kind, problem):
-    """The same bits as from main memory, and of X only numbers come to the host."""
-    X, y = data
-    if problem == "images":
-        X = np.random.default_rng(1).integers(0, 256, X.shape).astype(np.uint8)
-    X = X.astype(np.float64) if problem == "float64" else X
-    y = {"two": y == 1, "multilabel": np.stack([y == 1, y < 2], axis=1), "numbers": X[:, 0] - X[:, 1]}.get(problem, y)
-    settings = SETTINGS | {"validation_fraction": 0.2, "dtype": "float64" if problem == "float64" else "float32"}
+@pytest.mark.parametrize("y_too", [False, True])
+@pytest.mark.parametrize("problem", PROBLEMS)
+def test_they_stay_on_the_gpu(copies, data, kind, problem, y_too):
+    """The same bits as from main memory, and of X only numbers come to the host; of y, the classes, which are dealt out
+    to training and validation there."""
+    X, y = PROBLEMS[problem](*data)
+    G = kind if y_too else np.asarray
+    settings = SETTINGS | {"validation_fraction": 0.2, "dtype": "float64" if X.dtype == np.float64 else "float32"}
     expected = fastmlp.train(X, y, **settings)
-    model = fastmlp.train(kind(X), y, **settings)
-    assert max(copies, default=0) <= 1
+    model = fastmlp.train(kind(X), G(y), **settings)
+    assert max(copies) <= (len(y) if y_too and model.classes is not None else 1)
     np.testing.assert_array_equal(model.parameters, expected.parameters)
     assert model.history["val_loss"] == expected.history["val_loss"]
+    if model.classes is not None:
+        assert type(model.classes) is np.ndarray
+        np.testing.assert_array_equal(model.classes, expected.classes)
 
-    methods = ["predict"] if problem == "numbers" else ["predict", "predict_proba"]
-    for method in methods:
+    copies.clear()
+    for method in ("predict", *(["predict_proba"] if model.output in ("softmax", "sigmoid") else [])):
         answer = getattr(model, method)(kind(X))
         assert type(answer) is kind
         np.testing.assert_array_equal(answer.array, getattr(expected, method)(X))
         assert type(getattr(model, method)(X)) is np.ndarray
-    assert model.evaluate(kind(X), y) == pytest.approx(expected.evaluate(X, y), rel=1e-12)
-    assert max(copies, default=0) <= 1
+    assert model.evaluate(kind(X), G(y)) == expected.evaluate(X, y)
+    assert max(copies) <= (len(model.classes) if y_too and model.classes is not None else 1)
+
+
+@pytest.mark.parametrize("settings", [
+    {"class_weight": "balanced"}, {"label_smoothing": 0.1}, {"class_weight": {0: 2.0}, "validation_fraction": 0.2},
+    {"loss": "sigmoid_cross_entropy"}, {"preset": "tabular"}])
+def test_options_that_look_at_y(copies, data, settings):
+    X, y = data
+    y = y % 2 if "loss" in settings else y
+    weights = np.linspace(0.5, 1, len(y))
+    expected = fastmlp.train(X, y, sample_weight=weights, **SETTINGS | settings)
+    model = fastmlp.train(fake_cupy.asarray(X), fake_cupy.asarray(y), sample_weight=fake_cupy.asarray(weights),
+                          **SETTINGS | settings)
+    np.testing.assert_array_equal(model.parameters, expected.parameters)
+    assert model.evaluate(fake_cupy.asarray(X), fake_cupy.asarray(y)) == expected.evaluate(X, y)
+
+
+@pytest.mark.parametrize(("y", "message"), [
+    (np.full(30, 1), "y must hold at least two different labels, got only 1"),
+    (np.where(np.arange(30) == 3, np.nan, 1.0), "y must be finite, got nan at row 3"),
+    (np.arange(29) % 3, "X and y must have as many rows, got 30 and 29"),
+    (np.zeros((30, 2, 2)), r"y must have one value or label a row, or one column per target; got shape \(30, 2, 2\)"),
+    (np.zeros(0), r"y must have at least one row, got shape \(0,\)"),
+])
+def test_y_is_checked_where_it_is(copies, data, y, message):
+    G = fake_cupy.asarray
+    with pytest.raises(ValueError, match=message):
+        fastmlp.train(G(data[0]), G(y), **SETTINGS)
+    assert max(copies, default=0) <= 3                         # the classes
+
+
+def test_labels_that_are_not_known(copies, data):
+    X, y = data
+    G = fake_cupy.asarray
+    model = fastmlp.train(G(X), G(y), **SETTINGS)
+    with pytest.raises(ValueError, match="y holds labels the net was not trained on: 5; it knows 0, 1, 2"):
+        model.evaluate(G(X), G(np.where(y == 1, 5, y)))
+    counts = fastmlp.train(G(X), G(y.astype(np.float32)), loss="poisson", **SETTINGS)
+    with pytest.raises(ValueError, match="y must hold counts, none below 0, for loss='poisson', got -1"):
+        counts.evaluate(G(X), G(y - 1.0))
 
 
 def test_simulated_kernels_read_it_there(simulated_copies, data):
