@@ -17,9 +17,10 @@ import numpy as np
 from . import gpu_kernels, gpu_peers
 from .gpu_rows import NONE, Trained, attempt, gpu_name, record, seconds_of
 from .machine import PACKAGES, commit, versions
-from .nets import LAB_1, LAB_2, LABS
+from .nets import LAB_1, LAB_2, LABS, TINY, Net
 from .run import RESULTS, write
 
+NARROW = (replace(TINY, batch_size=32), Net("narrow", (64, 32, 10), 10_000, optimizer="adam", batch_size=32))
 BATCHES = (256, 32, 4096)        # the lecture's first
 PRECISIONS = ("float32", "tf32", "bf16")
 GPU_PACKAGES = (*PACKAGES, "numba-cuda", "cupy-cuda13x", "cupy-cuda12x", "cuda-toolkit", "nvidia-nvvm",
@@ -78,15 +79,19 @@ def epochs():
             net = replace(lab, batch_size=batch)
             for precision in PRECISIONS:
                 attempt(f"{lab.name} batch {batch} {precision}", time_epochs, net, precision)
+    for net in NARROW:
+        attempt(str(net), time_epochs, net, "float32")
+        attempt(f"{net}, graph", time_epochs, net, "float32", lambda *shape: None)
 
 
-def time_epochs(net, precision):
-    trained = Trained(net, precision)
+def time_epochs(net, precision, *choose_plan):
+    trained = Trained(net, precision, *choose_plan)
+    way = ", persistent kernel" if trained.state.plan else ""
     order = np.random.default_rng(1).permutation(net.rows)
     whole, alone = seconds_of(trained.epoch), seconds_of(lambda: trained.epoch(order))
     median = statistics.median(alone)
-    record(bench="gpu epoch", case=f"{net.name}, batch {net.batch_size}", name=f"fastmlp {precision}", net=str(net),
-           seconds=median, fastest=min(alone), with_permutation=statistics.median(whole),
+    record(bench="gpu epoch", case=f"{net.name}, batch {net.batch_size}", name=f"fastmlp {precision}{way}",
+           net=str(net), seconds=median, fastest=min(alone), with_permutation=statistics.median(whole),
            microseconds_a_step=1e6 * median / net.steps, tflops=net.step_flops * net.steps / median / 1e12)
 
 
@@ -159,6 +164,11 @@ def sanitized():
         trained.kernels.evaluate(trained.state, trained.x, trained.labels, *NONE)
         assert np.isfinite(loss / weight)
         print(precision, loss / weight)
+    trained = Trained(replace(NARROW[0], dropout=(0.3, 0.3), rows=340, batch_size=150), "float32")
+    assert trained.state.plan.rows < 150                 # several blocks of rows a step
+    loss, _, weight = trained.epoch()
+    assert np.isfinite(loss / weight)
+    print("persistent kernel", loss / weight)
 
 
 def collect():

@@ -38,20 +38,23 @@ def attempt(what, function, *arguments):
 class Precise:
     """The CUDA kernels at one precision, as `Net.prepare` takes a package."""
 
-    def __init__(self, precision):
-        from fastmlp.kernels import cuda
+    def __init__(self, precision, choose_plan=None):
+        from fastmlp.kernels.cuda import narrow
+        from fastmlp.kernels.cuda.machine import gpu
+        from fastmlp.kernels.cuda.training import Training
 
-        self.kernels, self.precision = cuda.on(0), precision
+        self.kernels = Training(gpu(0), choose_plan=choose_plan or narrow.choose)
+        self.precision = precision
 
     def prepare(self, *arguments, **options):
         return self.kernels.prepare(*arguments, **options, precision=self.precision)
 
 
 class Trained:
-    """A net in training on the GPU, on MNIST."""
+    """A net in training on the GPU."""
 
-    def __init__(self, net, precision):
-        package = Precise(precision)
+    def __init__(self, net, precision, choose_plan=None):
+        package = Precise(precision, choose_plan)
         self.net, self.kernels = net, package.kernels
         self.state = net.prepare(package, scale=net.scale)
         self.x, self.labels = net.load()

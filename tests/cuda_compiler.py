@@ -17,6 +17,7 @@ from fastmlp.kernels.cuda import (
     gradient,
     large,
     losses,
+    narrow,
     one_against_rest,
     operands,
     ops,
@@ -37,9 +38,8 @@ DTYPES = (np.float32, np.float64)
 # What an argument is, told by its name; what is named in none of these is an array of the net's dtype.
 INTEGERS = {
     "m", "n", "k", "count", "activation", "training", "threshold", "seed", "layer", "step", "rule", "loss", "first",
-    "layers", "times_slope", "c0", "c1", "c2", "c3", "k0", "k1", "x_at", "w_at", "b_at", "y_at", "z_at", "dz_at",
-    "dx_at", "out_at", "slopes_at", "limit",
-    "at", "weighted", "steps", "state",
+    "layers", "steps", "block_rows", "gradients_at", "times_slope", "c0", "c1", "c2", "c3", "k0", "k1", "x_at",
+    "w_at", "b_at", "y_at", "z_at", "dz_at", "dx_at", "out_at", "slopes_at", "limit", "at", "weighted", "state",
 }
 INTEGER_ARRAYS = {"control", "order", "labels", "right", "updates", "mistakes", "indices", "found", "rows"}
 NUMBERS = {"factor", "parameter", "scale"}
@@ -57,6 +57,7 @@ class Entry:
     special: tuple = ()              # (argument, NumPy dtype) where the name does not tell
     double: bool = False             # does float64 arithmetic in a float32 net, on purpose
     tensor_core: str = ""            # its precision; such kernels exist for sm_80 and later
+    alone: bool = False              # the only block of its launch: all of a multiprocessor's registers are its own
 
     def __str__(self):
         return f"{self.name}-{np.dtype(self.dtype)}"
@@ -115,6 +116,8 @@ def entries():
         yield Entry("finish_step", dtype, steps.kernels(dtype).finish_step, double=True)
         yield Entry("gather", dtype, steps.kernels(dtype).gather)
         yield Entry("gather_uint8", dtype, steps.kernels(dtype).gather, (("x", np.uint8),))
+        yield Entry("train_narrow", dtype, narrow.kernel(dtype), double=True, alone=True)
+        yield Entry("train_narrow_uint8", dtype, narrow.kernel(dtype), (("x", np.uint8),), double=True, alone=True)
         constants = tuple((f"c{i}", dtype) for i in range(9))
         yield Entry("apply_gradient", dtype, gradient.kernel(dtype), (("weights", np.int64),))
         yield Entry("one_against_rest", dtype, one_against_rest.kernel(dtype), double=True)

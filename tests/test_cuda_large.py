@@ -12,7 +12,7 @@ from fastmlp.kernels import reference
 pytest.importorskip("greenlet", reason="the simulator needs greenlet: pip install 'fastmlp[test]'")
 from simulator import DeviceArray, Machine, multiply, part
 from test_cuda import PLACES, numbers, package_at
-from test_cuda_training import at_most, parameters_of, slots_of, tiny_tiles, training_at
+from test_cuda_training import at_most, no_plan, parameters_of, slots_of, tiny_tiles, training_at
 
 
 @pytest.fixture(params=PLACES)
@@ -69,7 +69,7 @@ def test_only_large_layers(place, monkeypatch):
     monkeypatch.setattr(part("large"), "FLOPS", 2 * 8 * 33 * 18)
     monkeypatch.setattr(part("training"), "GRAPH_STEPS", 2)
     machine, run = Noting(), at_most(cases.RUNS["dropout"], place, rows=20, batch_size=8)
-    package = part("training").Training(machine, tiny_tiles)
+    package = part("training").Training(machine, tiny_tiles, no_plan)
     state, oracle = run.prepare(package, np.float32), run.prepare(reference, np.float64)
     run.train(package, state, np.float32)
     run.train(reference, oracle, np.float64)

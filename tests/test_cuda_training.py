@@ -1,5 +1,6 @@
 """Training and inference on CUDA: the host's part over simulated kernels, everything on a GPU where there is one."""
 import dataclasses
+import importlib
 
 import cases
 import numpy as np
@@ -19,10 +20,19 @@ def tiny_tiles(dtype, rows, columns):
     return part("tile").define(dtype, TINY_TILE)
 
 
-def training_at(place):
-    if place == "simulator":
-        return part("training").Training(Machine(), tiny_tiles)
-    return package_at(place).on()
+def module_at(place, name):
+    return part(name) if place == "simulator" else importlib.import_module(f"{package_at(place).__name__}.{name}")
+
+
+def no_plan(sizes, batch, dtype):
+    return None
+
+
+def training_at(place, choose_plan=no_plan):
+    """Training in graphs of a step's launches, unless nets are given a plan for the persistent kernel."""
+    machine = Machine() if place == "simulator" else module_at(place, "machine").gpu()
+    tiles = tiny_tiles if place == "simulator" else module_at(place, "dense").choose_tile
+    return module_at(place, "training").Training(machine, tiles, choose_plan)
 
 
 @pytest.fixture(params=PLACES)
@@ -65,9 +75,8 @@ def runs_with_dtypes():
             yield name, np.float64
 
 
-@pytest.mark.parametrize(("name", "dtype"), list(runs_with_dtypes()))
-def test_same_as_reference(package, place, name, dtype):
-    run = at_most(cases.RUNS[name], place)
+def check_against_reference(package, run, dtype):
+    """Parameters, optimizer and totals of a run; returns the state after it."""
     state, oracle = run.prepare(package, dtype), run.prepare(reference, np.float64)
     start = run.parameters(np.float64)
     totals, expected = run.train(package, state, dtype), run.train(reference, oracle, np.float64)
@@ -81,6 +90,12 @@ def test_same_as_reference(package, place, name, dtype):
     np.testing.assert_allclose(totals[:, 0], expected[:, 0], rtol=tolerance / 10)
     np.testing.assert_allclose(totals[:, 1], expected[:, 1], rtol=1e-12, atol=1 if dtype is np.float32 else 0)
     np.testing.assert_allclose(totals[:, 2], expected[:, 2], rtol=1e-12)
+    return state
+
+
+@pytest.mark.parametrize(("name", "dtype"), list(runs_with_dtypes()))
+def test_same_as_reference(package, place, name, dtype):
+    check_against_reference(package, at_most(cases.RUNS[name], place), dtype)
 
 
 @pytest.mark.parametrize("name", ["softmax_targets_weights", "sigmoid_many_weights", "huber", "images_dropout"])
@@ -175,7 +190,7 @@ def test_an_epoch_is_a_few_replays_of_one_graph(monkeypatch):
     training = part("training")
     monkeypatch.setattr(training, "GRAPH_STEPS", 2)
     machine = Counting()
-    package = training.Training(machine, tiny_tiles)
+    package = training.Training(machine, tiny_tiles, no_plan)
     run = dataclasses.replace(at_most(cases.RUNS["rule_momentum"], "simulator"), epochs=3)
     x, _, labels, targets, weights = run.data(np.float32)
     state = run.prepare(package, np.float32)
@@ -199,7 +214,7 @@ def test_an_epoch_is_a_few_replays_of_one_graph(monkeypatch):
 def test_one_graph_serves_every_window():
     """Windows of a file: each other arrays, the last one shorter; between two epochs, a larger set to judge by."""
     machine = Counting()
-    package = part("training").Training(machine, tiny_tiles)
+    package = part("training").Training(machine, tiny_tiles, no_plan)
     run = at_most(cases.RUNS["softmax_targets_weights"], "simulator", rows=24, batch_size=8)
     x, _, labels, targets, weights = run.data(np.float32)
     state, oracle = run.prepare(package, np.float32), run.prepare(reference, np.float64)
@@ -247,7 +262,7 @@ def test_interrupted_between_two_chunks(monkeypatch):
     run = at_most(cases.RUNS["rule_adam"], "simulator")
     x, _, labels, targets, weights = run.data(np.float32)
     order, rates = np.arange(run.rows), np.full(3, 0.01)
-    package = training.Training(Interrupted(), tiny_tiles)
+    package = training.Training(Interrupted(), tiny_tiles, no_plan)
     state = run.prepare(package, np.float32)
     with pytest.raises(KeyboardInterrupt):
         package.train_epoch(state, x, labels, targets, weights, order, rates)

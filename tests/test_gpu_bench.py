@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("greenlet", reason="the simulator needs greenlet: pip install 'fastmlp[test]'")
 from simulator import Machine, part
 from test_cuda import REASON
-from test_cuda_training import tiny_tiles
+from test_cuda_training import no_plan, tiny_tiles
 
 from bench import gpu, gpu_floors, gpu_kernels, gpu_report, report
 
@@ -37,7 +37,7 @@ class Timed(Machine):
 @pytest.fixture
 def state():
     """A net of two layers after an epoch."""
-    package, run = part("training").Training(Timed(), tiny_tiles), cases.RUNS["rule_adam"]
+    package, run = part("training").Training(Timed(), tiny_tiles, no_plan), cases.RUNS["rule_adam"]
     state = run.prepare(package, np.float32)
     x, _, labels, targets, weights = run.data(np.float32)
     package.train_epoch(state, x[:16], labels[:16], targets, weights, np.arange(16), np.full(-(-16 // run.batch_size),

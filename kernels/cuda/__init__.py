@@ -2,7 +2,7 @@
 
 The contract (operands, shapes, codes) stands in `fastmlp.kernels`; the mathematics in `fastmlp.kernels.reference`.
 Read `dense` first (the products, with what is fused onto them; large ones are cuBLAS's: `large`), then
-`losses`, `steps` and `training`.
+`losses`, `steps` and `training`; and `narrow`, which trains small nets without launches in between.
 """
 from .loss_ops import pointwise_loss, sigmoid_xent, softmax_xent, squared_error
 from .one_against_rest import perceptron_epoch, shuffle

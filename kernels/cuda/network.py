@@ -180,6 +180,10 @@ def large_update(work, layer, parameters, s1, s2, control, constants, rule, dtyp
                     layer.w_at, s1, s2)]
 
 
+def step_flops(sizes, rows):
+    return sum(6.0 * rows * n_in * n_out for n_in, n_out in pairwise(sizes))
+
+
 def right_unit(code, outputs):
     """What one right answer counts: a row for softmax, an output's share of its row for sigmoids, else nothing."""
     return {loss_codes.SOFTMAX_XENT: 1.0, loss_codes.SIGMOID_XENT: 1.0 / outputs}.get(code, 0.0)

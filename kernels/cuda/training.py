@@ -3,20 +3,19 @@
 `prepare` allocates everything; the first `train_epoch` captures a chunk of steps in a CUDA graph and every epoch
 replays it: no host work and no waiting until the epoch's totals are read. What changes lies in the GPU's memory
 (`control`), so one graph serves every chunk, the short last batch, and every later epoch, on other arrays as well
-(`data`).
+(`data`). Of a narrow net, the graph is one launch of a kernel that does many steps (`narrow`).
 
 Data are copied to the GPU when first seen and are taken to stay as they are: arrays that are changed in place between
 two epochs are not seen to have changed. Arrays that lie on the GPU are read where they are.
 """
 import functools
-from itertools import pairwise
 from types import SimpleNamespace
 
 import numpy as np
 
 from .. import activations as codes
 from .. import update_rules
-from . import gradient, loss_ops, losses, network, one_against_rest, ops, perceptron, steps, tensor_core
+from . import gradient, loss_ops, losses, narrow, network, one_against_rest, ops, perceptron, steps, tensor_core
 from .control import BATCH, CONSTANTS, LABELLED, LENGTH, LISTED, ROWS, START, STEP, TOTAL_ROWS, WEIGHTED
 from .data import JUDGED, TRAINED, make_data, resident
 from .dense import choose_tile
@@ -38,10 +37,10 @@ class State:
 
     failed_step = 0                      # not known: totals are read once an epoch
 
-    def __init__(self, machine, parameters, sizes, activations, dropout, recipe, tiles):
+    def __init__(self, machine, parameters, sizes, activations, dropout, recipe, tiles, plan):
         dtype = np.dtype(str(parameters.dtype)).type
         self.machine, self.dtype, self.sizes, self.activations = machine, dtype, sizes, activations
-        self.dropout, self.recipe, self.tiles = dropout, recipe, tiles
+        self.dropout, self.recipe, self.tiles, self.plan = dropout, recipe, tiles, plan
         zeros = machine.zeros
         count = int(parameters.shape[0])
         self.parameters = zeros(count, dtype)
@@ -68,15 +67,16 @@ def as_numpy(machine, array):
     return machine.download(machine.upload(array)) if is_on_gpu(array) else np.asarray(array)
 
 
-def step_flops(sizes, rows):
-    return sum(6.0 * rows * n_in * n_out for n_in, n_out in pairwise(sizes))
-
-
 class Training:
-    """The contract's training functions on one machine (`machine.Gpu`)."""
+    """The contract's training functions on one machine (`machine.Gpu`).
 
-    def __init__(self, machine, tiles=choose_tile):
-        self.machine, self.tiles, self.warm = machine, tiles, set()    # warm: dtypes that were compiled
+    tiles : how a product is cut up (`dense.choose_tile`).
+    choose_plan : (sizes, batch, dtype) -> the `narrow.Plan` of a net that the persistent kernel trains, or None.
+    """
+
+    def __init__(self, machine, tiles=choose_tile, choose_plan=narrow.choose):
+        self.machine, self.tiles, self.choose_plan = machine, tiles, choose_plan
+        self.warm = set()                # dtypes that were compiled
 
     def __getattr__(self, name):
         """The single operations, on this machine."""
@@ -101,12 +101,14 @@ class Training:
         Raises ValueError for a precision that this GPU or the parameters' dtype does not have.
         """
         tiles = self.tiles if precision == "float32" else self.tensor_core_tiles(precision, parameters.dtype)
+        sizes, dtype = tuple(map(int, sizes)), np.dtype(str(parameters.dtype)).type
+        plan = self.choose_plan(sizes, int(batch_size), dtype) if precision == "float32" else None
         recipe = SimpleNamespace(batch=int(batch_size), loss=int(loss), rule=int(rule), hyper=hyper, l2=float(l2),
                                  alpha=float(alpha), parameter=float(loss_parameter), scale=float(scale),
                                  seed=int(seed), precision=precision)
         with self.machine.current():
-            return State(self.machine, parameters, tuple(map(int, sizes)), tuple(map(int, activations)),
-                         tuple(map(float, dropout)), recipe, tiles)
+            return State(self.machine, parameters, sizes, tuple(map(int, activations)), tuple(map(float, dropout)),
+                         recipe, tiles, plan)
 
     def tensor_core_tiles(self, precision, dtype):
         """How the tile of a product is chosen at that precision."""
@@ -131,9 +133,8 @@ class Training:
             first, step = training_step(state, data)
             if state.graph is None or state.graph[0] is not data:
                 machine.run(step)            # at rest, as ROWS is 0: compiles what has not been compiled
-                limit = int(min(GRAPH_STEPS, max(1, GRAPH_FLOPS // step_flops(state.sizes, state.recipe.batch))))
-                repeats = -(-n_steps // -(-n_steps // limit))
-                state.graph = data, repeats, machine.capture(step, repeats), step
+                repeats = steps_at_once(state, n_steps)
+                state.graph = data, repeats, machine.capture(step, 1 if state.plan else repeats), step
             machine.run([first])
             _, repeats, graph, _ = state.graph
             for _ in range(-(-n_steps // repeats)):
@@ -227,17 +228,19 @@ class Training:
                     state.machine.write(ours, theirs)
 
     def warm_up(self, dtype):
-        """Compiles what training and inference of a small net enter, for one dtype."""
+        """Compiles what training in graphs and inference enter, for one dtype. The persistent kernel of narrow nets, 4
+        seconds of compiling, waits for the first such net."""
         dtype = np.dtype(dtype)
         if dtype in self.warm:
             return
         labels, none, no_weights = np.zeros(2, np.int64), np.empty((0, 0), dtype), np.empty(0, dtype)
-        state = self.prepare(np.zeros(14, dtype), (3, 2, 2), (codes.RELU, codes.IDENTITY), dropout=(0.0, 0.0), loss=0,
-                             rule=update_rules.SGD, hyper=(0, 0, 0, 0), l2=0.0, batch_size=2, scale=1.0, seed=0,
-                             n_threads=None)
+        graphs = Training(self.machine, self.tiles, lambda *shape: None)
+        state = graphs.prepare(np.zeros(14, dtype), (3, 2, 2), (codes.RELU, codes.IDENTITY), dropout=(0.0, 0.0),
+                               loss=0, rule=update_rules.SGD, hyper=(0, 0, 0, 0), l2=0.0, batch_size=2, scale=1.0,
+                               seed=0, n_threads=None)
         x = np.ones((2, 3), dtype)
-        self.train_epoch(state, x, labels, none, no_weights, np.arange(2), np.zeros(1))
-        self.evaluate(state, x, labels, none, no_weights)
+        graphs.train_epoch(state, x, labels, none, no_weights, np.arange(2), np.zeros(1))
+        graphs.evaluate(state, x, labels, none, no_weights)
         self.warm.add(dtype)
 
     def needs_compiling(self, dtype):
@@ -263,7 +266,7 @@ def load_epoch(state, data, order, rates):
 
 
 def training_step(state, data):
-    """(the launch that begins an epoch, the launches of one step)."""
+    """(the launch that begins an epoch, the launches of one step, or for a narrow net the one of many steps)."""
     if state.graph is not None and state.graph[0] is data:
         return state.first, state.graph[3]
     machine, recipe, work, dtype = state.machine, state.recipe, state.work, state.dtype
@@ -274,6 +277,9 @@ def training_step(state, data):
             first, data.weights, order, state.rates, recipe.rule, state.hyper, recipe.l2, recipe.alpha, work.losses,
             work.right, network.right_unit(recipe.loss, state.sizes[-1]), control, sums, constants))
 
+    if state.plan:
+        state.first, *step = machine.prepared([finish(1), narrow.launch(state, data)])
+        return state.first, step
     state.first, *step = machine.prepared([
         finish(1),
         network.gather(work, data, order, control, recipe.scale, dtype),
@@ -285,6 +291,14 @@ def training_step(state, data):
         finish(0),
     ])
     return state.first, step
+
+
+def steps_at_once(state, n_steps):
+    """Steps of a replay: so many launches of the persistent kernel's, or as many in the graph, spread evenly."""
+    if state.plan:
+        return narrow.STEPS
+    limit = int(min(GRAPH_STEPS, max(1, GRAPH_FLOPS // network.step_flops(state.sizes, state.recipe.batch))))
+    return -(-n_steps // -(-n_steps // limit))
 
 
 def block_rows(sizes, rows):
