@@ -3,7 +3,8 @@
 A kernel's Python source runs once for every CUDA thread, as greenlets of one thread of the operating system, which
 change over only at barriers. That is some hundred times quicker than the threads of Numba's own simulator, has the
 shuffles and warp barriers that one lacks, and finds what a GPU would not tell: barriers that not all threads reach,
-indices below zero. What it cannot find: races between barriers (compute-sanitizer does), types (the compile test does).
+indices below zero. Threads that run in another order (`in_turn`) show where a barrier is missing. What it cannot find:
+races that no order of whole stretches between barriers shows (compute-sanitizer does), types (the compile test does).
 """
 import collections
 import contextlib
@@ -90,6 +91,11 @@ class Thread(greenlet):
         self.parent.switch()
 
 
+def in_turn(threads):
+    """The order in which threads, or warps, run from one barrier to the next; on a GPU it may be any."""
+    return threads
+
+
 class Block:
     """Runs the threads of a block from barrier to barrier."""
 
@@ -100,23 +106,23 @@ class Block:
         self.warps = [self.threads[i:i + 32] for i in range(0, threads, 32)]
 
     def run(self):
-        for thread in self.threads:
+        for thread in in_turn(self.threads):
             thread.switch()
         while not all(thread.dead for thread in self.threads):
             released = [warp for warp in self.warps if all(t.waits == "warp" and not t.dead for t in warp)]
             if released:
-                for warp in released:
+                for warp in in_turn(released):
                     values = [thread.value for thread in warp]
                     for thread in warp:
                         thread.value, thread.waits = values, None
-                    for thread in warp:
+                    for thread in in_turn(warp):
                         thread.switch()
                 continue
             found = {"done" if thread.dead else thread.waits for thread in self.threads}
             assert found == {"block"}, f"threads of one block stand at different barriers: {found}"
             for thread in self.threads:
                 thread.waits = None
-            for thread in self.threads:
+            for thread in in_turn(self.threads):
                 thread.switch()
 
 
