@@ -33,7 +33,7 @@ from numba.core.errors import TypingError
 from numba.extending import intrinsic
 
 from .jit import inlined, outlined
-from .simd import I64, ROWS, Vector, lanes, masked_load, splat, vector_ir
+from .simd import I64, QUAD, ROWS, Vector, lanes, masked_load, splat, vector_ir
 
 VECTORS = 2                              # vectors across a panel
 UNROLL = 4                               # steps of k a turn; divides every P
@@ -191,29 +191,31 @@ def _make_tile(vectors, a_unit, b_panel, masked=False):
     return tile
 
 
-def _make_sparse_tile(vectors, packed):
-    """A tile that runs over lists. A: ROWS rows of a panel matrix and the places of their elements; or packed, the
-    elements of each step side by side, whatever their places."""
+def _make_sparse_tile(vectors, reads):
+    """A tile that runs over lists. A is read by 'rows': ROWS rows of a panel matrix, the listed elements of each; by
+    'quads': QUAD neighbouring columns and QUAD others, the listed rows of both; or 'packed': what a step reads side by
+    side, step after step."""
 
     @intrinsic
-    def tile(typingctx, a, a_offsets, b, b_offsets, count, soon, c):
+    def tile(typingctx, a, other, a_offsets, b, b_offsets, count, soon, c):
         i = types.intp
-        sig = types.void(a, a_offsets, b, b_offsets, i, soon, c)
+        sig = types.void(a, a, a_offsets, b, b_offsets, i, soon, c)
 
         def codegen(context, builder, sig, args):
-            a, a_offsets, b, b_offsets, count, soon, c = args
+            a, other, a_offsets, b, b_offsets, count, soon, c = args
             emit = _Emitter(builder, sig.args[0].dtype, vectors)
-            row_at = [emit.at(a, const(r * (1 if packed else emit.panel))) for r in range(ROWS)]
+            if reads == "quads":
+                row_at = [emit.at(place, const(r)) for place in (a, other) for r in range(QUAD)]
+            else:
+                row_at = [emit.at(a, const(r * (emit.panel if reads == "rows" else 1))) for r in range(ROWS)]
 
             def listed(offsets, t):
                 i32 = ir.IntType(32)
                 return builder.zext(builder.load(builder.gep(offsets, [t], source_etype=i32), typ=i32), I64)
 
             def body(t, sums):
-                if packed:
-                    place = builder.mul(t, const(ROWS))
-                else:
-                    place = listed(a_offsets, t)
+                place = builder.mul(t, const(ROWS)) if reads == "packed" else listed(a_offsets, t)
+                if reads == "rows":
                     emit.fetch(soon, builder.udiv(t, const(2)))
                 return emit.step(sums, row_at, place, emit.at(b, listed(b_offsets, t)), None)
 
@@ -227,8 +229,9 @@ def _make_sparse_tile(vectors, packed):
 
 _rows_1, _rows_2 = (_make_tile(v, "one", True) for v in (1, 2))
 _columns_1, _columns_2 = (_make_tile(v, "panel", True) for v in (1, 2))
-_sparse_1, _sparse_2 = (_make_sparse_tile(v, False) for v in (1, 2))
-_sparse_packed_1, _sparse_packed_2 = (_make_sparse_tile(v, True) for v in (1, 2))
+_sparse_1, _sparse_2 = (_make_sparse_tile(v, "rows") for v in (1, 2))
+_quads_1, _quads_2 = (_make_sparse_tile(v, "quads") for v in (1, 2))
+_listed_1, _listed_2 = (_make_sparse_tile(v, "packed") for v in (1, 2))
 _packed_1, _packed_2 = (_make_tile(v, None, True) for v in (1, 2))
 _plain_2, _edge_1, _edge_2 = (_make_tile(v, None, False, masked) for v, masked in ((2, False), (1, True), (2, True)))
 
@@ -257,18 +260,27 @@ def columns_tile(a, b, columns, count, soon, c):
 def sparse_tile(a, a_offsets, b, b_offsets, columns, count, soon, c):
     """ROWS rows of a panel matrix times the listed rows of a panel of B."""
     if columns > lanes(a):
-        _sparse_2(a, a_offsets, b, b_offsets, count, soon, c)
+        _sparse_2(a, a, a_offsets, b, b_offsets, count, soon, c)
     else:
-        _sparse_1(a, a_offsets, b, b_offsets, count, soon, c)
+        _sparse_1(a, a, a_offsets, b, b_offsets, count, soon, c)
 
 
 @outlined
-def sparse_packed_tile(a, b, b_offsets, columns, count, c):
-    """ROWS packed columns, as rows, times the listed rows of a panel of B."""
+def quads_tile(a, other, offsets, b, columns, count, c):
+    """Two quads of columns of a panel matrix, as rows, times the listed rows of a panel of B."""
     if columns > lanes(a):
-        _sparse_packed_2(a, b_offsets, b, b_offsets, count, b, c)
+        _quads_2(a, other, offsets, b, offsets, count, b, c)
     else:
-        _sparse_packed_1(a, b_offsets, b, b_offsets, count, b, c)
+        _quads_1(a, other, offsets, b, offsets, count, b, c)
+
+
+@outlined
+def packed_quads_tile(a, b, offsets, columns, count, c):
+    """The same where what is listed of the quads has been packed."""
+    if columns > lanes(a):
+        _listed_2(a, a, offsets, b, offsets, count, b, c)
+    else:
+        _listed_1(a, a, offsets, b, offsets, count, b, c)
 
 
 @outlined

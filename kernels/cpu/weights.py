@@ -9,11 +9,11 @@ which tile a weight is computed in, not its bits.
 """
 from .. import update_rules
 from .functions import apply_rule
-from .gemm import columns_tile, panel_width, panels, sparse_packed_tile
+from .gemm import columns_tile, packed_quads_tile, panel_width, panels, quads_tile
 from .jit import inlined, outlined
 from .layout import DZ, N_IN, N_OUT, WT, B, W, X
 from .simd import QUAD, ROWS, VECTOR_BYTES, at, constant, fetch, get, lanes, load, put, step, store
-from .sparse import list_of, list_rows, pack_rows
+from .sparse import list_of, list_rows, pack_rows, quad_place
 
 LINE_BYTES = 64                  # of cache
 
@@ -50,32 +50,43 @@ def update_panel(net, slots, work, layer, q, m, thread, rule, l2, constants):
 def update_quads(net, slots, work, q, m, thread, rule, l2, constants):
     """The same for the first layer where zeros are skipped: the pairs of quads that are number q P / ROWS and on.
 
-    What is listed of h is packed once for all panels of dz: quads lie in many panels, a line of cache in each row.
+    Quads lie in many panels, a line of cache in each row: what is listed of h is packed for all panels of dz, unless
+    there is but one.
     """
     n_in, n_out = net.table[0, N_IN], net.table[0, N_OUT]
     width = panel_width(at(net.w, 0))
     capacity = work.rows
     first, end = q * width // ROWS, min((q + 1) * width // ROWS, work.quads.shape[0])
     h, tile = at(work.h, net.table[0, X]), at(work.tiles, thread * work.tiles.shape[1])
-    packed = at(work.packed, thread * work.packed.shape[1])
+    last = panels(n_out, tile) - 1
     for g in range(first, end):
         one, other = work.quads[g, 0], work.quads[g, 1]
-        listed = list_of(work, thread, g - first, m + 1)
+        listed, packed = list_of(work, thread, g - first, m + 1), _packed(work, thread, g - first)
         list_rows(work.nonzero, m, one, other, width, listed)
-        pack_rows(h, capacity, one, other, width, listed, get(listed, m), step(packed, (g - first) * capacity * ROWS))
-    last = panels(n_out, tile) - 1
+        if last > 0:
+            pack_rows(h, capacity, one, other, width, listed, get(listed, m), packed)
     for p in range(last + 1):
         columns = n_out - p * width
         dz = at(work.dz, net.table[0, DZ] + p * capacity * width)
         block = net.table[0, W] + p * n_in * width
         for g in range(first, end):
             one, other = work.quads[g, 0], work.quads[g, 1]
-            listed = list_of(work, thread, g - first, m + 1)
-            sparse_packed_tile(step(packed, (g - first) * capacity * ROWS), dz, listed, columns, get(listed, m), tile)
+            listed, packed = list_of(work, thread, g - first, m + 1), _packed(work, thread, g - first)
+            if last > 0:
+                packed_quads_tile(packed, dz, listed, columns, get(listed, m), tile)
+            else:
+                quads_tile(step(h, quad_place(one, capacity, width)), step(h, quad_place(other, capacity, width)),
+                           listed, dz, columns, get(listed, m), tile)
             _apply_quad(net, slots, block, n_in, one, tile, p < last, columns, rule, l2, constants)
             if other != one:
                 _apply_quad(net, slots, block, n_in, other, step(tile, QUAD * width), p < last, columns, rule, l2,
                             constants)
+
+
+@inlined
+def _packed(work, thread, number):
+    """Where a thread packs the listed rows of that pair of quads."""
+    return at(work.packed, thread * work.packed.shape[1] + number * work.rows * ROWS)
 
 
 @inlined
