@@ -15,5 +15,5 @@ How a figure is made
 
 `nets` what is trained, on which data · `peers` who trains it · `operations` single kernels, ours and theirs ·
 `rows` one row through a net · `estimators` ours and scikit-learn's own · `ceiling` what the machine can do ·
-`machine` a neutral description of it · `report`, `pictures` RESULTS.md
+`interrupts` how soon Ctrl-C is answered · `machine` a neutral description of it · `report`, `pictures` RESULTS.md
 """

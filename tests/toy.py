@@ -25,6 +25,19 @@ def waves(n=200, targets=1, seed=0):
     return X, (y[:, 0] if targets == 1 else y)
 
 
+def stops_of(monkeypatch, module, name):
+    """A list that the tasks of `module.name` add their `stop` to as they begin: a callback that has pressed Ctrl-C can
+    wait until it was noticed."""
+    stops, function = [], getattr(module, name)
+
+    def task(*arguments, stop):
+        stops.append(stop)
+        return function(*arguments, stop=stop)
+
+    monkeypatch.setattr(module, name, task)
+    return stops
+
+
 def outputs(model, X):
     """The last layer's outputs (n, outputs), by the reference."""
     x = X if model.scaling is None else model.scaling(X)
