@@ -151,6 +151,8 @@ def to_onnx(model, path, *, input_dtype=None):
         if name == "softmax":
             return node("Softmax", z, axis=1)
         if name == "silu":
+            if dtype == np.float64:                # ONNX Runtime 1.23 fuses z · sigmoid(z), then lacks float64
+                return node("Div", z, node("Add", constant(f"one_{z}", 1.0), node("Exp", node("Neg", z))))
             return node("Mul", z, node("Sigmoid", z))
         if name == "gelu":
             half, root = constant(f"half_{z}", 0.5), constant(f"root_{z}", 0.5 ** 0.5)

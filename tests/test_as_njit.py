@@ -13,7 +13,7 @@ import pytest
 from numba import njit, prange
 from numba.core.runtime import _nrt_python as _nrt
 from numba.core.runtime import rtsys
-from toy import outputs
+from toy import PATIENCE, outputs
 
 import fastmlp
 from fastmlp.kernels import activations as act
@@ -239,7 +239,7 @@ def test_a_new_process_never_meets_old_weights(tmp_path):
         model.save(tmp_path / "model.safetensors")
         child = subprocess.run(
             [sys.executable, "-c", PROGRAM, tmp_path / "model.safetensors", tmp_path], text=True, capture_output=True,
-            env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache")}, timeout=300)
+            env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache")}, timeout=PATIENCE)
         assert child.returncode == 0, child.stderr
         same, argument_hits, global_hits, warned, *out = child.stdout.replace("[True]", "True").split()
         assert (same, int(argument_hits), int(global_hits), warned) == ("True", hits, 0, "True")

@@ -8,6 +8,7 @@ from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
+from toy import PATIENCE
 
 from fastmlp import collectives
 from fastmlp import device as devices
@@ -20,7 +21,7 @@ class Board:
     """Where the ranks of a test meet: each leaves something and sees what all have left."""
 
     def __init__(self):
-        self._barrier, self._left = threading.Barrier(RANKS, timeout=10), {}
+        self._barrier, self._left = threading.Barrier(RANKS, timeout=PATIENCE), {}
 
     def exchange(self, rank, value):
         self._left[rank] = value

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from numba import njit
 from numba.core.errors import TypingError
+from toy import PATIENCE
 
 from fastmlp.kernels import cpu
 from fastmlp.kernels.cpu import simd, threads, vector_math
@@ -123,7 +124,7 @@ def test_lower_instruction_sets(level):
               " or test_is_close_to_double and 784")
     child = subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", chosen,
                             "test_kernel_training.py", "test_ops.py", "test_as_njit.py"],
-                           cwd=TESTS, env=environment, capture_output=True, text=True, timeout=600)
+                           cwd=TESTS, env=environment, capture_output=True, text=True, timeout=PATIENCE)
     assert child.returncode == 0, child.stdout[-3000:]
     assert " passed" in child.stdout
 
@@ -269,7 +270,7 @@ if child == 0:
     os._exit(0 if train() == parent else 1)
 raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
-    assert subprocess.run([sys.executable, "-W", "ignore", "-c", program], timeout=300).returncode == 0
+    assert subprocess.run([sys.executable, "-W", "ignore", "-c", program], timeout=PATIENCE).returncode == 0
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")

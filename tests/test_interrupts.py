@@ -10,7 +10,7 @@ import threading
 
 import numpy as np
 import pytest
-from toy import DEVICES, blobs
+from toy import DEVICES, PATIENCE, blobs
 
 import fastmlp
 
@@ -79,5 +79,5 @@ print("interrupted", model.history.interrupted, len(model.predict(X)))
                              preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
     assert child.stdout.readline() == "training\n"
     child.send_signal(signal.SIGINT)
-    assert child.communicate(timeout=60)[0] == "interrupted True 5000\n"
+    assert child.communicate(timeout=PATIENCE)[0] == "interrupted True 5000\n"
     assert child.returncode == 0

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from toy import PATIENCE
 
 from fastmlp.kernels.cpu import jit
 
@@ -37,7 +38,8 @@ def copied(tmp_path):
 
 
 def run(folder, cache, program=PROGRAM, **environment):
-    child = subprocess.run([sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, timeout=300,
+    child = subprocess.run([sys.executable, "-c", program], cwd=folder, capture_output=True, text=True,
+                           timeout=PATIENCE,
                            env={**os.environ, "FASTMLP_CACHE_DIR": str(cache), "PYTHONPATH": "", **environment})
     assert child.returncode == 0, child.stderr
     return child.stdout.strip()

@@ -10,6 +10,7 @@ import cases
 import mpi_worker
 import numpy as np
 import pytest
+from toy import PATIENCE
 
 import fastmlp
 
@@ -20,7 +21,7 @@ pytestmark = [pytest.mark.skipif(find_spec("mpi4py") is None, reason="needs mpi4
 PLAIN = [(name, device) for name in mpi_worker.CASES for device in ("reference", "cpu")]
 
 
-def launch(ranks, what, folder, seconds=120):
+def launch(ranks, what, folder, seconds=PATIENCE):
     return subprocess.run([MPIEXEC, "-n", str(ranks), sys.executable, mpi_worker.__file__, str(folder), what],
                           text=True, capture_output=True, timeout=seconds, check=False)
 
@@ -177,7 +178,7 @@ def test_every_rank_says_what_is_wrong(tmp_path):
 
 @pytest.mark.parametrize(("what", "message"), [("raises", "KeyError('nothing here')"), ("dies", None)])
 def test_a_rank_that_fails_ends_all(tmp_path, what, message):
-    run = launch(2, what, tmp_path, seconds=60)
+    run = launch(2, what, tmp_path)
     assert run.returncode != 0
     if message is not None:
         assert f"fastmlp: rank 1 of 2 failed, all ranks end: {message}\nTraceback" in run.stderr

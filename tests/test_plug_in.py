@@ -9,6 +9,7 @@ import threading
 import numpy as np
 import pytest
 from numba import carray, cfunc, njit, prange, types
+from toy import PATIENCE
 
 from fastmlp.kernels import cpu, reference
 from fastmlp.kernels.activations import RELU
@@ -133,7 +134,7 @@ print(sum(mine.layer.stats.cache_hits.values()))
 """
     for hits in ("0", "1"):
         child = subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=tmp_path, text=True,
-                               capture_output=True, timeout=300,
+                               capture_output=True, timeout=PATIENCE,
                                env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache")})
         assert child.returncode == 0, child.stderr
         assert child.stdout.strip() == hits

@@ -1,5 +1,6 @@
 """Many threads and processes at once, beside other libraries' threads, on few cores: the same bits, no crash."""
 import concurrent.futures
+import hashlib
 import http.server
 import json
 import multiprocessing
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from toy import blobs
+from toy import PATIENCE, blobs
 
 import fastmlp
 from fastmlp.kernels.cpu import threads
@@ -28,6 +29,10 @@ def work(_=None):
     return model.parameters.tobytes() + model.predict_proba(X).tobytes()
 
 
+def digest(content):
+    return hashlib.sha256(content).hexdigest()
+
+
 @pytest.fixture(scope="module")
 def alone():
     return work()
@@ -36,7 +41,7 @@ def alone():
 @pytest.mark.parametrize("count", [2, 8])
 def test_python_threads(count, alone):
     with concurrent.futures.ThreadPoolExecutor(count) as pool:
-        assert list(pool.map(work, range(count * 2), timeout=120)) == [alone] * count * 2
+        assert list(pool.map(work, range(count * 2), timeout=PATIENCE)) == [alone] * count * 2
 
 
 START = ["fork", "forkserver", "spawn"] if sys.platform != "win32" else ["spawn"]
@@ -48,7 +53,7 @@ def test_child_processes_after_use(method, alone):
     """The parent has trained: its kernels are loaded, and threads of its own may live."""
     context = multiprocessing.get_context(method)
     with concurrent.futures.ProcessPoolExecutor(2, mp_context=context) as pool:
-        assert list(pool.map(work, range(3), timeout=240)) == [alone] * 3
+        assert list(pool.map(work, range(3), timeout=PATIENCE)) == [alone] * 3
     assert work() == alone
 
 
@@ -69,7 +74,7 @@ trainer.join()
 print([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in (first, second)])
 """
     child = subprocess.run([sys.executable, "-W", "ignore", "-c", program], cwd=TESTS, capture_output=True, text=True,
-                           timeout=120)
+                           timeout=PATIENCE)
     assert child.stdout == "[0, 0]\n", child.stderr
 
 
@@ -100,7 +105,7 @@ def test_a_web_server(alone):
 
     def ask(row):
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        return json.loads(opener.open(f"http://127.0.0.1:{server.server_port}/{row}", timeout=60).read())
+        return json.loads(opener.open(f"http://127.0.0.1:{server.server_port}/{row}", timeout=PATIENCE).read())
 
     try:
         with concurrent.futures.ThreadPoolExecutor(16) as pool:
@@ -118,20 +123,44 @@ def test_beside_the_openmp_of_scikit_learn(alone):
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         ours = [pool.submit(work) for _ in range(4)]
         theirs = [pool.submit(lambda: trees.predict(X)) for _ in range(8)]
-        assert [future.result(120) for future in ours] == [alone] * 4
+        assert [future.result(PATIENCE) for future in ours] == [alone] * 4
         for future in theirs:
-            np.testing.assert_array_equal(future.result(120), expected)
+            np.testing.assert_array_equal(future.result(PATIENCE), expected)
+
+
+BESIDE_OTHERS = """
+import concurrent.futures, sys
+import torch, sklearn.ensemble, test_processes as t          # each brings an OpenMP of its own
+
+def theirs():
+    net = torch.nn.Sequential(torch.nn.Linear(30, 256), torch.nn.ReLU(), torch.nn.Linear(256, 3))
+    torch.nn.functional.cross_entropy(net(torch.from_numpy(t.X)), torch.from_numpy(t.Y)).backward()
+    sklearn.ensemble.HistGradientBoostingClassifier(max_iter=3).fit(t.X, t.Y)
+
+theirs()                                                     # their threads wait, spinning, where ours compile
+with concurrent.futures.ThreadPoolExecutor(6) as pool:
+    ours = [pool.submit(work) for work in (theirs, t.work) * 3][1::2]
+    print(len({future.result() for future in ours}), t.digest(ours[0].result()))
+"""
+
+
+def test_beside_torch_and_scikit_learn(alone, tmp_path, long):
+    """With --long the cache of kernels is empty: they are compiled while the others' threads are at work."""
+    pytest.importorskip("sklearn.ensemble", reason="scikit-learn is not installed")
+    pytest.importorskip("torch", reason="PyTorch is not installed: pip install torch")
+    cache = {"FASTMLP_CACHE_DIR": str(tmp_path)} if long else {}
+    assert in_a_child(BESIDE_OTHERS, **cache) == f"1 {digest(alone)}"
 
 
 # ---------------------------------------------------------------------------------------------- few cores, many threads
 def in_a_child(program, **environment):
-    child = subprocess.run([sys.executable, "-c", program], cwd=TESTS, capture_output=True, text=True, timeout=240,
+    child = subprocess.run([sys.executable, "-c", program], cwd=TESTS, capture_output=True, text=True, timeout=PATIENCE,
                            env={**os.environ, **environment})
     assert child.returncode == 0, child.stderr
     return child.stdout.strip()
 
 
-DIGEST = "import hashlib, test_processes as t; print(hashlib.sha256(t.work()).hexdigest()); "
+DIGEST = "import test_processes as t; print(t.digest(t.work())); "
 CORES = "from fastmlp.kernels.cpu import threads; print(threads.available_cores())"
 
 

@@ -5,6 +5,9 @@ import pytest
 from fastmlp.kernels import reference
 
 DEVICES = pytest.mark.parametrize("device", ["reference", "cpu"])
+# Seconds after which a test takes what it waits for to hang. Compiling everything takes 20 s of a core, where other
+# programs hold the cores some minutes.
+PATIENCE = 900
 # What a test of options trains: seconds do not matter, so it need not be good.
 QUICK = {"hidden": 8, "epochs": 2, "batch_size": 32, "seed": 0, "device": "reference"}
 
