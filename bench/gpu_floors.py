@@ -7,6 +7,8 @@ traffic of a launch that finds nothing to do.
 import inspect
 from typing import NamedTuple
 
+import numpy as np
+
 FLOAT, INTEGER = 4, 8            # bytes
 
 
@@ -97,10 +99,8 @@ def input_gradient(given, rows, state):
 
 
 def weight_update(given, rows, state):
-    """Of the layers whose product is not cuBLAS's: h, dz, the weights and slots read and written."""
-    from fastmlp.kernels.cuda.large import handed_over
-
-    sizes = [(layer.n_in, layer.n_out) for layer in state.work.layers if not handed_over(rows, layer.n_in, layer.n_out)]
+    """Of the layers in the launch: h, dz, the weights and slots read and written."""
+    sizes = [(k, n) for _, _, _, _, k, n, _ in np.asarray(given["table"].copy_to_host()).tolist()]
     numbers = sum(rows * (k + n) + (2 + 2 * slots(state)) * (k + 1) * n for k, n in sizes)
     return Work(FLOAT * numbers, sum(2.0 * rows * (k + 1) * n for k, n in sizes))
 
@@ -126,9 +126,16 @@ def column_sums(given, rows, state):
     return Work(FLOAT * (rows + 1) * given["n"])
 
 
+def split_gradient(given, rows, state):
+    k, n = given["k"], given["n"]
+    pieces = -(-rows // given["piece_rows"])
+    return Work(FLOAT * (rows * (k + n) + pieces * (k + 1) * n), 2.0 * rows * (k + 1) * n)
+
+
 def update(given, rows, state):
-    return Work(FLOAT * (3 + 2 * slots(state)) * (given["k"] + 1) * given["n"])
+    return Work(FLOAT * (2 + given["pieces"] + 2 * slots(state)) * (given["k"] + 1) * given["n"])
 
 
 WORK = {function.__name__: function for function in (
-    forward, input_gradient, weight_update, row_loss, gather, finish_forward, times_slopes, column_sums, update)}
+    forward, input_gradient, weight_update, row_loss, gather, finish_forward, times_slopes, column_sums, split_gradient,
+    update)}

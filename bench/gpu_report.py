@@ -15,10 +15,10 @@ def part(title, words, head, lines):
 
 
 def epochs(rows):
-    """Every case with ours first; a peer's time as a multiple of our float32's."""
+    """Every case with ours first; the others' times as a multiple of our best in float32."""
     lines = []
     for (case, net), members in groups(pick(rows, bench="gpu epoch"), "case", "net").items():
-        ours = next((row["seconds"] for row in members if row["name"] == "fastmlp float32"), None)
+        ours = min((row["seconds"] for row in members if row["name"].startswith("fastmlp float32")), default=None)
         for row in sorted(members, key=lambda row: not row["name"].startswith("fastmlp")):
             ratio = f"{digits(row['seconds'] / ours)}×" if ours else ""
             lines.append([f"{case}: {net}", row["name"], time_text(row["seconds"]), time_text(row["fastest"]),

@@ -1,5 +1,6 @@
 """Large products on CUDA are cuBLAS's: what is handed over, the kernels around it, and how cuBLAS itself is called."""
 import ctypes
+import dataclasses
 import importlib
 from types import SimpleNamespace
 
@@ -69,6 +70,7 @@ def test_only_large_layers(place, monkeypatch):
     monkeypatch.setattr(part("large"), "FLOPS", 2 * 8 * 33 * 18)
     monkeypatch.setattr(part("training"), "GRAPH_STEPS", 2)
     machine, run = Noting(), at_most(cases.RUNS["dropout"], place, rows=20, batch_size=8)
+    run = dataclasses.replace(run, epochs=1)
     package = part("training").Training(machine, tiny_tiles, no_plan)
     state, oracle = run.prepare(package, np.float32), run.prepare(reference, np.float64)
     run.train(package, state, np.float32)
@@ -76,10 +78,36 @@ def test_only_large_layers(place, monkeypatch):
     assert run.sizes == (20, 33, 18, 5)
     assert [product[8:11] for product in machine.products] == [
         (8, 20, 33), (8, 33, 18), (8, 18, 33), (20, 8, 33), (33, 8, 18)]
-    assert state.step == 3 * run.epochs
+    assert state.step == 3
     start = run.parameters(np.float64)
     assert cases.error(parameters_of(package, state, run, np.float32) - start,
                        parameters_of(reference, oracle, run, np.float64) - start) <= cases.RUN_TOLERANCE[np.float32]
+
+
+@pytest.mark.parametrize("rows", [20, 17])
+def test_split_along_the_rows(place, monkeypatch, rows):
+    """Gradients of few tiles in pieces: whole ones, a short last one, and in the last batch ones without any row."""
+    large = part("large") if place == "simulator" else importlib.import_module("fastmlp.kernels.cuda.large")
+    monkeypatch.setattr(large, "FLOPS", 1e9)
+    monkeypatch.setattr(large, "PIECE", 3)
+    package, run = training_at(place), at_most(cases.RUNS["rule_adamw"], place, rows=rows, batch_size=8)
+    run = dataclasses.replace(run, rows=rows, batch_size=8)
+    state, oracle = run.prepare(package, np.float32), run.prepare(reference, np.float64)
+    run.train(package, state, np.float32)
+    run.train(reference, oracle, np.float64)
+    if place == "simulator":
+        names = [launch.kernel.function.__name__ for launch in state.graph[3]]
+        assert names[-5:-1] == ["split_gradient", "update"] * 2
+    start = run.parameters(np.float64)
+    assert cases.error(parameters_of(package, state, run, np.float32) - start,
+                       parameters_of(reference, oracle, run, np.float64) - start) <= cases.RUN_TOLERANCE[np.float32]
+
+
+def test_what_is_split():
+    pieces_of = part("large").pieces_of
+    assert [pieces_of(batch, 25) for batch in (32, 256, 1000, 1024, 4096)] == [1, 1, 1, 2, 5]     # lab 1, first layer
+    assert [pieces_of(batch, 400) for batch in (256, 4096)] == [1, 1]                             # lab 2
+    assert pieces_of(4096, 16) == 8                                                               # its last layer
 
 
 @pytest.mark.parametrize("precision", ["tf32", "bf16"])

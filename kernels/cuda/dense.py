@@ -3,6 +3,7 @@
     forward           y = dropout(f(x W + b)), and f' (times what dropout does) into `slopes`
     input_gradient    dx = dz Wᵀ, times what `dx` held before if that is slopes
     weight_gradient   dW = xᵀ dz, db = Σ_rows dz
+    split_gradient    the same for each piece of so many rows, from x_at and dz_at on: out (pieces, k + 1, n)
     weight_update     the same for every layer in one launch, followed by the optimizer on each tile while it is in
                       registers: no gradient goes to memory
     local_gradient    dz = dy ⊙ f'(z)
@@ -81,6 +82,18 @@ def kernels(dtype, tile):
                 db[c] = shared[e]
 
     @cuda.jit(launch_bounds=threads)
+    def split_gradient(x, x_at, dz, dz_at, control, k, n, down, piece_rows, out):
+        shared = cuda.shared.array(elements, dtype, alignment=ALIGNMENT)
+        t, piece = cuda.threadIdx.x, cuda.blockIdx.y // down
+        r0, c0, first = (cuda.blockIdx.y - piece * down) * tile_rows, cuda.blockIdx.x * tile_columns, piece * piece_rows
+        multiply(x, x_at + first * k + r0, 1, k, k - r0, k + 1 - r0, dz, dz_at + first * n + c0, n, 1, n - c0,
+                 min(piece_rows, control[ROWS] - first), shared)
+        for e in range(t, size, threads):
+            r, c = r0 + e // tile_columns, c0 + e % tile_columns
+            if r <= k and c < n:
+                out[(piece * (k + 1) + r) * n + c] = shared[e]
+
+    @cuda.jit(launch_bounds=threads)
     def weight_update(h, dz, table, layers, control, constants, rule, w, s1, s2):
         shared = cuda.shared.array(elements, dtype, alignment=ALIGNMENT)
         m, t = control[ROWS], cuda.threadIdx.x
@@ -102,7 +115,7 @@ def kernels(dtype, tile):
                 move(rule, step, shared[e], r < k, w, here, s1, s2, here)
 
     return SimpleNamespace(forward=forward, input_gradient=input_gradient, weight_gradient=weight_gradient,
-                           weight_update=weight_update)
+                           split_gradient=split_gradient, weight_update=weight_update)
 
 
 @functools.cache

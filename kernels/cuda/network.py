@@ -57,7 +57,7 @@ class Work:
     dz: object                       # every layer's slopes, then its ∂loss/∂z
     losses: object                   # (rows,) of each row
     right: object                    # (rows,) int64
-    product: object                  # what cuBLAS makes of a layer in the backward pass: dz Wᵀ, or dW and db
+    product: object                  # what becomes of a layer first in the backward pass: dz Wᵀ, or dW and db
     precision: str                   # of cuBLAS's products
 
 
@@ -137,11 +137,18 @@ def backward(work, parameters, control, dtype, tiles):
 
 
 def weight_update(machine, work, parameters, s1, s2, control, constants, rule, dtype, tiles):
-    """dW and db of every layer and the optimizer on them: in one launch, but for layers whose dW is cuBLAS's."""
+    """dW and db of every layer and the optimizer on them: in one launch, but for layers whose dW is cuBLAS's, or is
+    split along the rows."""
     launches, fused = [], []
     for layer in work.layers:
+        optimizer = control, constants, rule, parameters, layer.w_at, s1, s2
+        tile = tiles(dtype, layer.n_in + 1, layer.n_out)
+        grid = blocks(layer.n_out, tile.columns), blocks(layer.n_in + 1, tile.rows)
+        pieces = large.pieces_of(work.rows, grid[0] * grid[1])
         if handed_over(work.rows, layer.n_in, layer.n_out):
-            launches += large_update(work, layer, parameters, s1, s2, control, constants, rule, dtype)
+            launches += large_update(work, layer, dtype, *optimizer)
+        elif pieces > 1:
+            launches += split_update(machine, work, layer, dtype, tile, grid, pieces, *optimizer)
         else:
             fused.append(layer)
     if fused:
@@ -163,9 +170,9 @@ def fused_update(machine, work, layers, parameters, s1, s2, control, constants, 
         work.h, work.dz, table, len(layers), control, constants, rule, parameters, s1, s2))
 
 
-def large_update(work, layer, parameters, s1, s2, control, constants, rule, dtype):
+def large_update(work, layer, dtype, control, *optimizer):
     """The update of a layer by cuBLAS's product."""
-    own, n_in, n_out, weights = large.kernels(dtype), layer.n_in, layer.n_out, layer.n_in * layer.n_out
+    own, n_in, n_out = large.kernels(dtype), layer.n_in, layer.n_out
 
     def cleared(array, at, n):
         return Launch(own.clear_rows, (large.CLEARING, 1), large.THREADS, (array, at, n, work.rows * n, control))
@@ -175,9 +182,20 @@ def large_update(work, layer, parameters, s1, s2, control, constants, rule, dtyp
         Product(work.h, layer.x_at, True, work.dz, layer.dz_at, False, work.product, 0, n_in, work.rows, n_out,
                 work.precision),
         Launch(own.column_sums, (blocks(n_out, large.COLUMNS), 1), large.SUMMING,
-               (work.dz, layer.dz_at, control, n_out, work.product, weights)),
-        elementwise(own.update, weights + n_out, work.product, n_in, n_out, control, constants, rule, parameters,
-                    layer.w_at, s1, s2)]
+               (work.dz, layer.dz_at, control, n_out, work.product, n_in * n_out)),
+        elementwise(own.update, (n_in + 1) * n_out, work.product, 1, n_in, n_out, control, *optimizer)]
+
+
+def split_update(machine, work, layer, dtype, tile, grid, pieces, control, *optimizer):
+    """The update of a layer of few tiles: a gradient for each piece of the rows, then their sum."""
+    (across, down), count = grid, (layer.n_in + 1) * layer.n_out
+    gradients = machine.empty(pieces * count, dtype)
+    return [
+        Launch(dense.kernels(dtype, tile).split_gradient, (across, down * pieces), tile.threads, (
+            work.h, layer.x_at, work.dz, layer.dz_at, control, layer.n_in, layer.n_out, down,
+            blocks(work.rows, pieces), gradients)),
+        elementwise(large.kernels(dtype).update, count, gradients, pieces, layer.n_in, layer.n_out, control,
+                    *optimizer)]
 
 
 def step_flops(sizes, rows):
