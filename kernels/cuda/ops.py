@@ -71,12 +71,8 @@ def dense_backward(x, w, y, dy, activation, dz, dx, dw, db, *, stream=None):
           "a trainable code of kernels.activations")
     queue, dtype, wanted = Queue(stream), type_of(x), is_given(dx)
     m, k, n = sizes["m"], sizes["k"], sizes["n"]
-    if n == 0:
-        if wanted:
-            dx[...] = 0
-        return
     control = constant(*one_batch(m))
-    if m:
+    if m * n:
         queue.run(local_gradient(dtype), blocks(m * n, ELEMENTWISE), ELEMENTWISE, queue.read(y), queue.read(dy),
                   activation, m * n, queue.written(dz))
     gradient, handed_over = queue.read(dz), large.handed_over(m, k, n)
@@ -84,7 +80,7 @@ def dense_backward(x, w, y, dy, activation, dz, dx, dw, db, *, stream=None):
         queue.multiply(large.Product(queue.read(x), 0, True, gradient, 0, False, queue.written(dw), 0, k, m, n))
         queue.run(large.kernels(dtype).column_sums, blocks(n, large.COLUMNS), large.SUMMING, gradient, 0, control, n,
                   queue.written(db), 0)
-    else:
+    elif n:
         tile = choose_tile(dtype, k + 1, n)
         queue.run(dense_kernels(dtype, tile).weight_gradient, (blocks(n, tile.columns), blocks(k + 1, tile.rows)),
                   tile.threads, queue.read(x), gradient, control, k, n, queue.written(dw), queue.written(db))
