@@ -193,10 +193,12 @@ def test_everything_has_its_place_in_shared_memory(sizes, dtype):
 
 def test_which_nets_are_given_to_the_persistent_kernel():
     narrow, training = part("narrow"), part("training")
-    chosen = {(sizes, batch): narrow.choose(sizes, batch, np.float32) is not None for sizes, batch in (
-        ((4, 32, 16, 4), 32), ((4, 32, 16, 4), 165), ((4, 32, 16, 4), 166), ((64, 32, 10), 35), ((64, 32, 10), 36),
-        ((4, 129, 2), 1), ((784, 10), 1), ((784, 100, 10), 8))}
-    assert list(chosen.values()) == [True, True, False, True, False, False, False, False]
+    for sizes, batch, dtype, expected in (
+            ((4, 32, 16, 4), 165, np.float32, True), ((4, 32, 16, 4), 166, np.float32, False),
+            ((4, 32, 16, 4), 82, np.float64, True), ((4, 32, 16, 4), 83, np.float64, False),
+            ((64, 32, 10), 35, np.float32, True), ((64, 32, 10), 36, np.float32, False),
+            ((4, 129, 2), 1, np.float32, False), ((784, 10), 1, np.float32, False)):
+        assert (narrow.choose(sizes, batch, dtype) is not None) == expected
     run = cases.RUNS["rule_sgd"]
     for precision, plan in (("float32", True), ("tf32", False)):
         package = training.Training(Counting())

@@ -18,7 +18,8 @@ and waiting may leave half. Gather, row losses and bookkeeping wait as long as 2
 
     FLOP of the step / 50 GFLOP/s + 4 µs  <=  (2 L + 3) 2 µs,     FLOP <= (2 L + 1) 100,000
 
-which is 4-32-16-4 at batches up to 165 and 64-32-10 at batches up to 35.
+which is 4-32-16-4 at batches up to 165 and 64-32-10 at batches up to 35; half of that in float64, of whose numbers
+shared memory gives 16 a cycle.
 
 Every sum has a fixed order, that of rows or of inputs, whatever block of rows it is in: the same bits in every run.
 """
@@ -39,9 +40,9 @@ from .steps import THREADS, WARPS, double
 from .steps import kernels as step_kernels
 
 WIDEST = 128                     # of hidden layers and outputs
-# 512 steps are at most 10 ms where `choose` is followed, so that Ctrl-C is prompt.
+# Few enough that Ctrl-C is prompt: where `choose` is followed, 512 steps take about 2 L + 3 ms at most.
 STEPS = 512
-LAUNCH_FLOPS = 100_000           # what a multiprocessor computes while a graph launches a kernel
+LAUNCH_FLOPS = 100_000           # what a multiprocessor computes in float32 while a graph launches a kernel
 SHARED_BYTES = 48 * 1024         # what every GPU gives a block that does not ask for more
 # A layer's row in the table: where its weights lie in shared memory and in the flat array; where its input, output and
 # dz; how long a row of its input, of its output, and of its weights and dz is.
@@ -85,8 +86,8 @@ def plan(sizes, batch, dtype):
 
 def choose(sizes, batch, dtype):
     """The `Plan` of a net whose step one multiprocessor computes sooner than a graph launches it, or None."""
-    pays = network.step_flops(sizes, batch) <= (2 * len(sizes) - 1) * LAUNCH_FLOPS
-    return plan(sizes, batch, dtype) if pays else None
+    words = network.step_flops(sizes, batch) * np.dtype(dtype).itemsize / 4
+    return plan(sizes, batch, dtype) if words <= (2 * len(sizes) - 1) * LAUNCH_FLOPS else None
 
 
 def shift_of(columns):
