@@ -215,7 +215,7 @@ def test_what_needs_main_memory_takes_it_there(copies, data, settings, tmp_path,
     assert model.evaluate(fake_cupy.asarray(X), fake_cupy.asarray(y)) == expected.evaluate(X, y)
 
 
-@pytest.mark.parametrize("other", ["cpu", "reference", "cuda:1"])
+@pytest.mark.parametrize("other", ["reference", "cuda:1"])
 def test_on_another_device_it_is_copied(copies, data, other):
     """Also where the GPU that trains is not the one that has X."""
     X, y = data
