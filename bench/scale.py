@@ -3,7 +3,12 @@
     python -m bench.scale measure [repeats]
                                     1 and 2 ranks of one thread each, alternating, three times: needs 2 free cores for
                                     some minutes. Writes bench/scale.json
-    python -m bench.scale fit       the model fitted to bench/scale.json, its predictions, docs/pictures/scale.png
+    python -m bench.scale fit       the tables of docs/scale.md from bench/scale.json: what was measured, the model, its
+                                    predictions; and docs/pictures/scale.png
+
+Beside 1 and 2 ranks two things are measured that tell the machine's part from ours: two processes that train half the
+rows each and know nothing of each other, which is all that this machine can give; and a step as a rank of two takes it,
+the gradient of half the rows and then the update, by one process with the machine to itself.
 
 The model: a step of a batch of B rows on P ranks takes
     T(P) = a + B (1 + s) F / (P R) + u W + 2 log2(P) l + 2 (P - 1) / P  4 W / G
@@ -74,6 +79,32 @@ def train_epochs(comm, name, batch):
     return step, reduce, median(work)
 
 
+def time_halves(name, batch):
+    """The processor's seconds of a step on half the rows, as a rank of two takes it but for Allreduce, and as one call:
+    the medians of alternating epochs."""
+    import fastmlp
+    from fastmlp.kernels import activations, cpu, losses
+    images, labels, _, _ = fastmlp.datasets.mnist()
+    sizes, rule, (steps, epochs), rows = NETS[name], fastmlp.RMSprop(), STEPS[name], batch // 2
+    rng, hidden = np.random.default_rng(0), len(sizes) - 2
+    parameters = rng.normal(0, 0.03, weights_of(sizes)).astype(np.float32)
+    halves, whole = (cpu.prepare(
+        parameters, sizes, (activations.RELU,) * hidden + (activations.IDENTITY,), loss=losses.SOFTMAX_XENT,
+        dropout=(DROPOUT.get(name, 0.0),) * hidden + (0.0,), rule=rule.rule, hyper=rule.hyper, l2=0.0, batch_size=rows,
+        scale=1 / 255, seed=0, n_threads=1) for _ in range(2))
+    data = images, labels.astype(np.int64), np.empty((0, 0), np.float32), np.empty(0, np.float32)
+    ends = [process_time()]
+    for _ in range(epochs + 1):
+        order = rng.permutation(rows * steps)
+        for part in order.reshape(steps, rows):
+            cpu.batch_gradient(halves, *data, part, 0.5)
+            cpu.apply_gradients(halves, 1e-4)
+        ends.append(process_time())
+        cpu.train_epoch(whole, *data, order, np.full(steps, 1e-4))
+        ends.append(process_time())
+    return np.median(np.diff(ends).reshape(-1, 2)[1:] / steps, axis=0).tolist()
+
+
 def time_allreduce(comm, count=41):
     """[bytes, seconds] of Allreduce by itself: the least, as the clock may count other programs."""
     from mpi4py import MPI
@@ -90,46 +121,68 @@ def time_allreduce(comm, count=41):
     return table
 
 
-def worker(name, batch):
+WORK = {
+    "train": lambda comm, name, batch: train_epochs(comm if comm.Get_size() > 1 else None, name, batch),
+    "apart": lambda comm, name, batch: train_epochs(None, name, batch // comm.Get_size())[0],
+    "halves": lambda comm, name, batch: time_halves(name, batch),
+    "allreduce": lambda comm, *_: time_allreduce(comm),
+}
+
+
+def worker(what, name, batch):
     from mpi4py import MPI
-    comm = MPI.COMM_WORLD
-    if name == "allreduce":
-        result = time_allreduce(comm)
-    else:
-        result = train_epochs(comm if comm.Get_size() > 1 else None, name, int(batch))
-    if comm.Get_rank() == 0:
+    result = WORK[what](MPI.COMM_WORLD, name, int(batch))
+    if MPI.COMM_WORLD.Get_rank() == 0:
         print("RESULT", json.dumps(result))
 
 
-def launch(ranks, name, batch=0):
+def launch(ranks, what, name="", batch=0):
     mpiexec = shutil.which("mpiexec", path=str(Path(sys.executable).parent)) or shutil.which("mpiexec")
-    run = subprocess.run([mpiexec, "-n", str(ranks), sys.executable, "-m", "bench.scale", "worker", name, str(batch)],
-                         text=True, capture_output=True, check=True)
+    run = subprocess.run([mpiexec, "-n", str(ranks), sys.executable, "-m", "bench.scale", "worker", what, name,
+                          str(batch)], text=True, capture_output=True, check=True)
     return json.loads(run.stdout.split("RESULT ")[1])
 
 
 def measure(repeats=3):
     from . import machine
-    cases = [(name, batch) for name in NETS for batch in BATCHES[name]]
-    rows = {(name, batch, ranks): [] for name, batch in cases for ranks in (1, 2)}
-    for _ in range(int(repeats)):
-        for name, batch, ranks in rows:
-            rows[name, batch, ranks].append(launch(ranks, name, batch))
-    table = [{"net": name, "batch": batch, "ranks": ranks,
-              **{what: median(column) for what, column in zip(("step_s", "allreduce_s", "work_s"),
-                                                              zip(*times, strict=True), strict=True)}}
-             for (name, batch, ranks), times in rows.items()]
-    result = {"machine": machine.describe(), "commit": machine.commit(), "steps": table,
+    cases, repeats = [(name, batch) for name in NETS for batch in BATCHES[name]], int(repeats)
+    runs = [{(name, batch): {"one": launch(1, "train", name, batch), "two": launch(2, "train", name, batch),
+                             "apart": launch(2, "apart", name, batch), "halves": launch(1, "halves", name, batch)}
+             for name, batch in cases} for _ in range(repeats)]
+    steps = []
+    for name, batch in cases:
+        medians = {what: np.median([run[name, batch][what] for run in runs], axis=0).tolist()
+                   for what in ("one", "two", "apart", "halves")}
+        (one, _, one_work), (two, reduce, two_work) = medians["one"], medians["two"]
+        steps.append({"net": name, "batch": batch, "one_s": one, "one_work_s": one_work, "two_s": two,
+                      "two_work_s": two_work, "two_allreduce_s": reduce, "apart_s": medians["apart"],
+                      **dict(zip(("halves_s", "whole_s"), medians["halves"], strict=True))})
+    result = {"machine": machine.describe(), "commit": machine.commit(), "steps": steps,
               "allreduce": launch(2, "allreduce")}
     (HERE / "scale.json").write_text(json.dumps(result, indent=1) + "\n")
-    for name, batch in cases:
-        one, two = (row for row in table if (row["net"], row["batch"]) == (name, batch))
-        reduce = np.interp(4 * weights_of(NETS[name]), *np.array(result["allreduce"]).T)
-        print(f"{name:10} batch {batch:5}: clock: a step of 1 rank {one['step_s'] * 1e3:8.2f} ms, of 2 "
-              f"{two['step_s'] * 1e3:8.2f} ms, {one['step_s'] / two['step_s']:.2f} ×, Allreduce with its waiting "
-              f"{two['allreduce_s'] / two['step_s']:.0%}; processor: {one['work_s'] * 1e3:8.2f} ms and "
-              f"{two['work_s'] * 1e3:8.2f} ms + Allreduce {reduce * 1e3:.2f} ms, "
-              f"{one['work_s'] / (two['work_s'] + reduce):.2f} ×, {reduce / (two['work_s'] + reduce):.0%}")
+    show_measured(result)
+
+
+def show_measured(result):
+    """The table of docs/scale.md, and weak scaling."""
+    heads = ("net, batch", "1 rank, ms a step", "2 ranks, ms", "speed-up", "two apart", "in halves, ms",
+             "Allreduce, ms", "on free cores")
+    print("| " + " | ".join(heads) + " |\n|---|" + "---:|" * (len(heads) - 1))
+    weak = {}
+    for row in result["steps"]:
+        reduce = float(np.interp(4 * weights_of(NETS[row["net"]]), *np.array(result["allreduce"]).T))
+        free = row["halves_s"] + reduce
+        weak[row["net"], row["batch"]] = row["one_work_s"], free
+        cells = (f"{row['net']}, {row['batch']}", f"{row['one_s'] * 1e3:.2f}", f"{row['two_s'] * 1e3:.2f}",
+                 f"{row['one_s'] / row['two_s']:.2f}", f"{row['one_s'] / row['apart_s']:.2f}",
+                 f"{row['halves_s'] * 1e3:.2f}", f"{reduce * 1e3:.2f} ({reduce / free:.0%})",
+                 f"{row['one_work_s'] / free:.2f}")
+        print("| " + " | ".join(cells) + " |")
+    for net, batch in weak:
+        if (net, 2 * batch) in weak:
+            one, free = weak[net, batch][0], weak[net, 2 * batch][1]
+            print(f"weak scaling, {net}: 1 rank at {batch} {one * 1e3:.2f} ms, 2 at {2 * batch} {free * 1e3:.2f} ms: "
+                  f"{one / free:.0%}")
 
 
 # ------------------------------------------------------------------------------- the model
@@ -137,17 +190,16 @@ def measure(repeats=3):
 def fit_rank(steps, net):
     """(seconds a step, rows a second) of one rank: a line through the processor's time of a step over the batch,
     relative errors."""
-    rows = [row for row in steps if row["net"] == net and row["ranks"] == 1]
-    batch, seconds = (np.array([row[name] for row in rows], float) for name in ("batch", "work_s"))
+    rows = [row for row in steps if row["net"] == net]
+    batch, seconds = (np.array([row[name] for row in rows], float) for name in ("batch", "one_work_s"))
     fixed, slope = np.linalg.lstsq(np.stack([np.ones(len(rows)), batch], 1) / seconds[:, None], np.ones(len(rows)),
                                    rcond=None)[0]
     return max(fixed, 0.0), 1 / slope
 
 
-def fit_halves(steps, net, fixed, rate):
-    """Seconds a weight that the step in two halves costs beside its Allreduce: what 2 ranks took longer than half."""
-    extra = [row["work_s"] - fixed - row["batch"] / 2 / rate
-             for row in steps if row["net"] == net and row["ranks"] == 2]
+def fit_halves(steps, net):
+    """Seconds a weight that the step in two halves costs beside its Allreduce."""
+    extra = [row["halves_s"] - row["whole_s"] for row in steps if row["net"] == net]
     return max(0.0, median(extra)) / weights_of(NETS[net])
 
 
@@ -171,37 +223,48 @@ def predict(net, batch, ranks, rank, extra, latency, bandwidth):
 
 NETWORKS = {"25 Gb/s Ethernet": (15e-6, 2.5e9), "200 Gb/s InfiniBand": (2e-6, 22e9)}
 RANKS = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024]
+SHOWN = (8, 32, 128, 512, 1024)
+COLUMNS = [(net, batch) for batch in (1024, 16384) for net in NETS]
 
 
 def fit():
     result = json.loads((HERE / "scale.json").read_text())
+    show_measured(result)
     local = fit_allreduce(result["allreduce"])
-    print(f"Allreduce of 2 ranks in memory: latency {local[0] * 1e6:.1f} µs, {local[1] / 1e9:.1f} GB/s")
+    print(f"\nAllreduce of 2 ranks in memory: latency {local[0] * 1e6:.1f} µs, {local[1] / 1e9:.1f} GB/s")
     fits = {}
     for net in NETS:
         rank = fit_rank(result["steps"], net)
-        fits[net] = rank, fit_halves(result["steps"], net, *rank)
+        fits[net] = rank, fit_halves(result["steps"], net)
         errors = []
         for row in (row for row in result["steps"] if row["net"] == net):
-            got, reduce = predict(net, row["batch"], row["ranks"], *fits[net], *local)
-            errors.append((got - reduce) / row["work_s"] - 1)
+            halves = rank[0] + row["batch"] / 2 / rank[1] + fits[net][1] * weights_of(NETS[net])
+            errors += [predict(net, row["batch"], 1, *fits[net], *local)[0] / row["one_work_s"] - 1,
+                       halves / row["halves_s"] - 1]
         print(f"{net}: {rank[0] * 1e6:.0f} µs a step, {6 * weights_of(NETS[net]) * rank[1] / 1e9:.0f} GFLOP/s a rank, "
               f"{fits[net][1] * 1e9:.2f} ns a weight in two halves; model against measurement "
               f"{min(errors):+.0%} to {max(errors):+.0%}")
     for network, speed in NETWORKS.items():
-        for kind, batch_of in (("strong, batch 1024", lambda ranks: 1024), ("strong, batch 16384", lambda ranks: 16384),
-                               ("weak, 1024 rows a rank", lambda ranks: 1024 * ranks)):
-            print(f"\n{network}, {kind}: speed-up (share of Allreduce)")
-            print("| ranks | " + " | ".join(NETS) + " |\n|---:|" + "---:|" * len(NETS))
-            for ranks in RANKS[3:]:
-                cells = []
-                for net in NETS:
-                    batch = batch_of(ranks)
-                    one, _ = predict(net, batch, 1, *fits[net], *speed)
-                    many, reduce = predict(net, batch, ranks, *fits[net], *speed)
-                    cells.append(f"{one / many:.1f} ({reduce / many:.0%})")
-                print(f"| {ranks:,} | " + " | ".join(cells) + " |")
+        print(f"\n{network}: speed-up over one core (Allreduce's share of the step)\n| ranks | "
+              + " | ".join(f"{net}, batch {batch:,}" for net, batch in COLUMNS) + " |\n|---:|" + "---:|" * len(COLUMNS))
+        for ranks in SHOWN:
+            cells = [predicted_gain(net, batch, ranks, fits, speed) for net, batch in COLUMNS]
+            print(f"| {ranks:,} | " + " | ".join(cells) + " |")
+        print("1,024 ranks with 1,024 rows each: " + ", ".join(
+            f"{net} {1024 * predicted_weak(net, 1024, fits, speed):.0f}" for net in NETS))
     draw(result, fits)
+
+
+def predicted_gain(net, batch, ranks, fits, speed):
+    one, _ = predict(net, batch, 1, *fits[net], *speed)
+    many, reduce = predict(net, batch, ranks, *fits[net], *speed)
+    return f"{one / many:{'.0f' if one > 100 * many else '.1f'}} ({reduce / many:.0%})"
+
+
+def predicted_weak(net, ranks, fits, speed):
+    """The share of its speed alone that a rank with 1,024 rows of its own keeps."""
+    one, _ = predict(net, 1024, 1, *fits[net], *speed)
+    return one / predict(net, 1024 * ranks, ranks, *fits[net], *speed)[0]
 
 
 def draw(result, fits):
