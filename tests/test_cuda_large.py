@@ -261,3 +261,20 @@ def test_errors_of_cublas_are_raised(cublas):
     a = Host(np.ones(4, np.float32))
     with pytest.raises(RuntimeError, match="cublasGemmEx of cuBLAS failed with status 13"):
         cublas.Blas(1).multiply(part("large").Product(a, 0, False, a, 0, False, a, 0, 2, 2, 2))
+
+
+def test_the_machine_tells_products_from_launches(monkeypatch):
+    """`machine.Gpu` on a stand-in for its stream; kernels are kept on disk, products are not."""
+    machine, product = part("machine"), part("large").Product(*range(12))
+    gpu, ran, kept = object.__new__(machine.Gpu), [], []
+    gpu.stream, gpu.numba_stream, gpu.keep = SimpleNamespace(ptr=7), "stream 7", kept.append
+
+    class Kernel:
+        def __getitem__(self, configuration):
+            return lambda *arguments: ran.append((*configuration, arguments))
+
+    launch = machine.Launch(Kernel(), (2, 1), 32, (1, 2))
+    monkeypatch.setattr(part("cublas"), "multiply", lambda product, stream: ran.append((product, stream)))
+    gpu.run(gpu.prepared([launch, product]))
+    assert ran == [((2, 1), 32, "stream 7", (1, 2)), (product, 7)]
+    assert kept == [launch.kernel]
