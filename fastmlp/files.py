@@ -10,6 +10,7 @@ Format 1 had no checksum, format 2 no loss_parameter, clip and spread. Every ver
 import contextlib
 import json
 import os
+import re
 import threading
 import zlib
 from dataclasses import replace
@@ -25,6 +26,8 @@ from .scaling import InputScaling
 
 FORMAT = 3
 MOST_LABEL_BYTES = 1 << 28
+# What `dtype.str` is of labels: NumPy would read a whole language of commas, counts and brackets.
+LABEL_DTYPE = re.compile(r"[<>|]?[biufUS][0-9]{1,9}")
 # What reading a file that is not what it should be may raise.
 UNREADABLE = (LookupError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
 
@@ -223,9 +226,9 @@ def _classes_to_json(classes):
 def _classes_from_json(classes):
     if classes is None:
         return None
+    if not LABEL_DTYPE.fullmatch(classes["dtype"]):
+        raise ValueError(f"labels of dtype {classes['dtype']!r} are not known")
     dtype = np.dtype(classes["dtype"])
-    if dtype.kind not in "biufUS":
-        raise ValueError(f"labels of dtype {dtype} are not known")
     values = classes["values"]
     if dtype.itemsize * len(values) > MOST_LABEL_BYTES:
         raise ValueError(f"{len(values)} labels of dtype {dtype} are more than a model file may hold")
