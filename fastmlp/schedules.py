@@ -108,6 +108,7 @@ def schedule_of(schedule):
 def rates_of(schedule, learning_rate, epoch, total_steps, steps_per_epoch):
     """The learning rate of every step of `epoch` (counted from 0), float64 (steps_per_epoch,)."""
     steps = np.arange(epoch * steps_per_epoch, (epoch + 1) * steps_per_epoch)
+    total_steps = min(total_steps, 1 << 62)  # beyond int64, NumPy 1 would compute with Python's objects
     factors = np.asarray(schedule(steps, total_steps, steps_per_epoch), dtype=np.float64)
     if factors.shape != steps.shape or not np.isfinite(factors).all() or factors.min() < 0:
         raise ValueError(f"schedule must give one finite factor of at least 0 for each of the {len(steps)} steps, "

@@ -115,7 +115,7 @@ def load_calls(draw):
         for name in draw(st.lists(st.sampled_from(sorted(ours)), min_size=1, max_size=2)):
             ours[name] = draw(st.recursive(
                 st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
-                | st.sampled_from(["relu", "softmax", "<U1", "O", 1 << 60, 4, 8, 3, 2]),
+                | st.sampled_from(["relu", "softmax", "<U1", "O", "(,<U1", "2f4,", 1 << 60, 4, 8, 3, 2]),
                 lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3) | st.sampled_from(
                     ["dtype", "values"]), inner, max_size=3), max_leaves=6))
         text = json.dumps(ours)
