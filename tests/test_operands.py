@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from numba.core.errors import TypingError
 
+from fastmlp.kernels import activations as act
 from fastmlp.kernels import cpu, losses
 
 F = np.float32
@@ -164,3 +165,21 @@ def test_weights_and_slots_of_another_size_are_refused():
             cpu.write_optimizer(state, 1, *slots)
         with pytest.raises(ValueError, match=r"s[12] must have shape"):
             cpu.read_optimizer(state, *slots)
+
+
+@pytest.mark.parametrize("change", [
+    lambda x: x.astype(np.float64), lambda x: x.astype(np.float16), lambda x: x.astype(">f4"), lambda x: x.tolist(),
+    lambda x: np.repeat(x, 2, axis=1)[:, ::2], lambda x: np.asfortranarray(x), lambda x: x.astype(object),
+    lambda x: np.frombuffer(b"\0" + x.tobytes(), np.float32, x.size, 1).reshape(x.shape)],
+    ids=["other dtype", "half", "byte order", "list", "strided", "Fortran order", "objects", "not aligned"])
+def test_refused_after_what_is_right_was_compiled(change):
+    """Types that have machine code are not looked at again; others must be."""
+    x, w, b, y = (np.ones(shape, np.float32) for shape in ((3, 3), (3, 3), 3, (3, 3)))
+    for _ in range(2):
+        cpu.dense_forward(x, w, b, act.RELU, y)
+        with pytest.raises((TypeError, ValueError), match="dense_forward: "):
+            cpu.dense_forward(change(x), w, b, act.RELU, y)
+        with pytest.raises((TypeError, ValueError), match="dense_forward: "):
+            cpu.dense_forward(x, change(w), b, act.RELU)
+        with pytest.raises(TypingError, match="dense_forward: activation"):
+            cpu.dense_forward(x, w, b, activation=float(act.RELU), y=y)

@@ -22,6 +22,7 @@ from numba import njit, types
 from numba.core import caching
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler
+from numba.core.dispatcher import OmittedArg
 
 from ..cache import cache_folder
 
@@ -144,14 +145,21 @@ def operation(function=None, *, doubles=()):
     """
     if function is None:
         return functools.partial(operation, doubles=doubles)
-    compiled, names = entry(function), tuple(inspect.signature(function).parameters)
+    compiled, signature = entry(function), inspect.signature(function)
+    compile_for = compiled._compile_for_args
+
+    def check_and_compile(*arguments):
+        """What Numba calls for types that it has no machine code for. Dtype and layout are of the type: what has been
+        compiled for need not be checked again, which took a microsecond a call."""
+        given = [each.value if isinstance(each, OmittedArg) else each for each in arguments]
+        _check_arrays(function.__name__, signature.parameters, given, doubles)
+        return compile_for(*arguments)
+
+    compiled._compile_for_args = check_and_compile
 
     @functools.wraps(function)
     def checked(*arguments, **named):
-        if named:
-            arguments = inspect.signature(function).bind(*arguments, **named).args
-        _check_arrays(function.__name__, names, arguments, doubles)
-        return compiled(*arguments)
+        return compiled(*(signature.bind(*arguments, **named).args if named else arguments))
 
     # At once, not by `infer_global`: this module may be imported by the very compilation that asks for the name.
     compiled.typingctx.insert_global(checked, types.Dispatcher(compiled))
@@ -173,6 +181,9 @@ def _check_arrays(operation, names, arguments, doubles):
             if not (flags.c_contiguous and flags.aligned):
                 raise ValueError(f"{operation}: {name} must be C-contiguous and aligned, got strides {value.strides} "
                                  f"for shape {value.shape}: pass np.ascontiguousarray({name})")
+            if not value.dtype.isnative:
+                raise TypeError(f"{operation}: {name} must be in this machine's byte order, got {value.dtype.str}: pass "
+                                f"{name}.astype('{kind}')")
             if name in doubles:
                 if kind != "d":
                     raise TypeError(f"{operation}: {name} must be float64, got {value.dtype}")
