@@ -26,8 +26,9 @@ from .simd import (
     store_first,
 )
 
-# Packing a panel of B is a pass over it: it pays from three tiles of rows on.
-PACK_FROM = 2 * ROWS
+# Packing a panel of B is a pass over it: it pays from three tiles of rows on, later where B stays in the first level of
+# cache by itself.
+PACK_FROM, PACK_SMALL_FROM, SMALL_BYTES = 2 * ROWS, 16 * ROWS, 1 << 16
 
 
 @inlined
@@ -84,20 +85,22 @@ def dense_forward(x, w, b, activation, y=None):
         raise ValueError("dense_forward: y is written and must not share memory with x, w or b")
     px, pb = at(x, 0), at(b, 0)
     width = panel_width(px)
-    tile, slopes, bias = np.empty(ROWS * width, x.dtype), np.empty(ROWS * width, x.dtype), np.zeros(width, x.dtype)
-    packs = m > PACK_FROM
-    scratch = np.empty(k * width + 64 if packs else 0, x.dtype)
-    panel = next_line(at(scratch, 0))
+    packs = m > (PACK_SMALL_FROM if w.size * x.itemsize <= SMALL_BYTES else PACK_FROM)
+    scratch = np.empty((2 * ROWS + 1) * width + (k * width + 64 if packs else 0), x.dtype)
+    tile = at(scratch, 0)
+    slopes = step(tile, ROWS * width)
+    bias = step(slopes, ROWS * width)
+    panel = next_line(step(bias, width))
     for c in range(0, n, width):
         for v in range(0, min(width, n - c), lanes(px)):
-            store(at(bias, v), 0, load_first(pb, c + v, n - c - v))
+            store(bias, v, load_first(pb, c + v, n - c - v))
         if packs:
             _pack(at(w, c), k, n, n - c, panel)
         for r in range(0, m, ROWS):
             rows = min(ROWS, m - r)
-            plain_tile(at(x, r * k), k, rows, 1, panel if packs else at(w, c), n, n - c, k, packs, at(tile, 0))
-            activate(activation, at(tile, 0), at(bias, 0), 0, rows, n - c, at(tile, 0), at(slopes, 0))
-            store_tile(at(tile, 0), rows, n - c, at(y, r * n + c), n)
+            plain_tile(at(x, r * k), k, rows, 1, panel if packs else at(w, c), n, n - c, k, packs, tile)
+            activate(activation, tile, bias, 0, rows, n - c, tile, slopes)
+            store_tile(tile, rows, n - c, at(y, r * n + c), n)
     keep_alive(scratch)
     return y
 

@@ -182,8 +182,8 @@ def _check_arrays(operation, names, arguments, doubles):
                 raise ValueError(f"{operation}: {name} must be C-contiguous and aligned, got strides {value.strides} "
                                  f"for shape {value.shape}: pass np.ascontiguousarray({name})")
             if not value.dtype.isnative:
-                raise TypeError(f"{operation}: {name} must be in this machine's byte order, got {value.dtype.str}: pass "
-                                f"{name}.astype('{kind}')")
+                raise TypeError(f"{operation}: {name} must be in this machine's byte order, got {value.dtype.str}: "
+                                f"pass {name}.astype('{kind}')")
             if name in doubles:
                 if kind != "d":
                     raise TypeError(f"{operation}: {name} must be float64, got {value.dtype}")
