@@ -1,9 +1,10 @@
 """The CPU kernels: Numba, with explicit vectors. Operations, shapes and meanings: `kernels`.
 
-`simd` the vector vocabulary · `gemm` the tile · `dense`, `losses`, `perceptron`, `optimizer`, `masks`, `rows`
-operations on plain arrays · `layout`, `network`, `epoch` a training step on panels · `threads`, `jit` how it all
-runs · `training` the calls that `fastmlp` makes · `gradient` a training step in two halves · `row` one row through a
-net, inside anybody's compiled code.
+`simd` the vector vocabulary, `pointers` its way to memory · `gemm` the tile · `dense`, `losses`, `perceptron`,
+`optimizer`, `masks`, `rows` operations on plain arrays · `layout`, `network`, `weights`, `epoch` a training step on
+panels; `narrow` the same for few units · `zeros`, `sparse`, `arrange` what is zero is stepped over · `threads`, `jit`
+how it all runs · `training` the calls that `fastmlp` makes · `few` inference of few rows · `gradient` a training step
+in two halves · `row` one row through a net, inside anybody's compiled code.
 
 An operation is imported when it is first named, and compiled for a dtype when it is first called.
 """

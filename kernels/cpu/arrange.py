@@ -6,7 +6,7 @@ sums over rows run in the new order.
 """
 from .jit import outlined
 from .network import input_number
-from .simd import at, fetch
+from .pointers import at, fetch
 
 TELLING = 8                      # in-features that a row is known by (`zeros.telling_features`)
 KEYS = 1 << TELLING

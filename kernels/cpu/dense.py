@@ -11,20 +11,8 @@ from .functions import activate, slope_vector
 from .gemm import columns_tile, panel_width, panels, plain_tile
 from .jit import allocating, inlined, operation
 from .operands import apart, operand, output, same_start, whole
-from .simd import (
-    ROWS,
-    at,
-    get,
-    keep_alive,
-    lanes,
-    load,
-    load_first,
-    next_line,
-    put,
-    step,
-    store,
-    store_first,
-)
+from .pointers import at, get, keep_alive, lanes, load, load_first, next_line, put, step, store, store_first
+from .simd import ROWS
 
 # Packing a panel of B is a pass over it: it pays from three tiles of rows on, later where B stays in the first level of
 # cache by itself.

@@ -14,7 +14,7 @@ from .jit import inlined, loop_entry, outlined
 from .layout import ACTIVATION, N_IN, N_OUT, Y
 from .losses import softmax_row
 from .network import backward_block, forward_block, loss_block
-from .simd import at, lanes, load, store_first
+from .pointers import at, lanes, load, store_first
 from .threads import ROWS_TAKEN, WEIGHTS_TAKEN, barrier, take
 from .weights import update_biases, update_panel, update_quads
 

@@ -10,7 +10,8 @@ from .gemm import panel_width, plain_tile
 from .jit import inlined, loop_entry, outlined
 from .losses import softmax_row
 from .network import input_number, input_vector
-from .simd import ROWS, at, lanes, load_first, put, reinterpret, step, store
+from .pointers import at, lanes, load_first, put, reinterpret, step, store
+from .simd import ROWS
 
 FEW_ROWS = 32                            # rows of a block, a multiple of ROWS
 

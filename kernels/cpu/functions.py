@@ -6,7 +6,8 @@ from .. import activations as codes
 from .. import update_rules
 from .gemm import panel_width
 from .jit import inlined, outlined
-from .simd import lanes, load, load_first, select, sqrt, store, store_first
+from .pointers import lanes, load, load_first, store, store_first
+from .simd import select, sqrt
 from .vector_math import erf, exp, reciprocal_sqrt, tanh
 
 f = codes.define(inlined, exp, tanh, erf, select)

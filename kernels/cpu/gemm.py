@@ -33,7 +33,8 @@ from numba.core.errors import TypingError
 from numba.extending import intrinsic
 
 from .jit import inlined, outlined
-from .simd import I64, QUAD, ROWS, Vector, lanes, masked_load, splat, vector_ir
+from .pointers import lanes, masked_load
+from .simd import I64, QUAD, ROWS, Vector, splat, vector_ir
 
 VECTORS = 2                              # vectors across a panel
 UNROLL = 4                               # steps of k a turn; divides every P

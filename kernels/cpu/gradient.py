@@ -12,7 +12,8 @@ from .gemm import panel_width, panels
 from .jit import entry, outlined
 from .layout import N_IN, N_OUT, WT, B, W, cache_aligned
 from .operands import check_answers, check_indices, check_rows
-from .simd import ROWS, at, constant, lanes
+from .pointers import at, constant, lanes
+from .simd import ROWS
 from .threads import WEIGHTS_TAKEN, barrier, take
 from .training import make_data, make_ready, run_epoch, tasks_of
 from .weights import transpose_tile

@@ -11,7 +11,8 @@ import numpy as np
 
 from .gemm import VECTORS, panel_width
 from .jit import loop_entry
-from .simd import ROWS, VECTOR_BYTES, at, get, lanes, load, load_first, put, store, store_first
+from .pointers import at, get, lanes, load, load_first, put, store, store_first
+from .simd import ROWS, VECTOR_BYTES
 
 N_IN, N_OUT, ACTIVATION, W, WT, B, X, Y, DZ, FLAT = range(10)
 

@@ -13,22 +13,8 @@ from .. import losses as codes
 from .gemm import panel_width
 from .jit import inlined, operation, outlined
 from .operands import apart, indices, operand, output, same_start, whole
-from .simd import (
-    at,
-    broadcast,
-    constant,
-    first_lanes,
-    get,
-    lanes,
-    load,
-    load_first,
-    max_lanes,
-    put,
-    select,
-    store,
-    store_first,
-    sum_lanes,
-)
+from .pointers import at, broadcast, constant, get, lanes, load, load_first, put, store, store_first
+from .simd import first_lanes, max_lanes, select, sum_lanes
 from .vector_math import exp, log
 
 

@@ -9,19 +9,8 @@ from numba import uint32, uint64
 from .gemm import panel_width
 from .jit import inlined, operation, outlined
 from .operands import apart, operand, output, same_start, whole
-from .simd import (
-    at,
-    constant,
-    lanes,
-    load,
-    load_first,
-    products,
-    ramp,
-    select,
-    store,
-    store_first,
-    words_at_least,
-)
+from .pointers import at, constant, lanes, load, load_first, store, store_first
+from .simd import products, ramp, select, words_at_least
 
 M0, M1 = 0xD2511F53, 0xCD9E8D57
 W0, W1 = np.uint32(0x9E3779B9), np.uint32(0xBB67AE85)

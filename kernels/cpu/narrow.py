@@ -26,22 +26,8 @@ from .jit import inlined, loop_entry, outlined
 from .layout import ACTIVATION, N_IN, N_OUT, B, W
 from .losses import loss_row, softmax_label_panel
 from .network import fetch_row, input_number, input_vector
-from .simd import (
-    ROWS,
-    at,
-    broadcast,
-    constant,
-    first_lanes,
-    get,
-    lanes,
-    load,
-    put,
-    select,
-    step,
-    store,
-    sum_lanes,
-    transpose,
-)
+from .pointers import at, broadcast, constant, get, lanes, load, put, step, store, transpose
+from .simd import ROWS, first_lanes, select, sum_lanes
 from .threads import ROWS_TAKEN, WEIGHTS_TAKEN, barrier, take
 
 F_IN, F_OUT, X, Y, DZ, BIAS = range(6)   # columns of `places`

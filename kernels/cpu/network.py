@@ -22,9 +22,7 @@ from .jit import inlined, outlined
 from .layout import ACTIVATION, DZ, N_IN, N_OUT, WT, B, W, X, Y
 from .losses import loss_row, softmax_label_panel
 from .masks import drop_panel
-from .simd import (
-    ROWS,
-    VECTOR_BYTES,
+from .pointers import (
     at,
     constant,
     fetch,
@@ -33,13 +31,13 @@ from .simd import (
     load,
     load_bytes,
     load_first,
-    mask_bits,
     put,
     reinterpret,
     step,
     store,
     transpose,
 )
+from .simd import ROWS, VECTOR_BYTES, mask_bits
 from .sparse import LIST_SLACK, inputs_length, list_inputs, list_of
 
 

@@ -3,7 +3,7 @@ from .. import update_rules
 from .functions import apply_rule, step_constants
 from .jit import operation
 from .operands import apart, operand, output, whole
-from .simd import at, constant
+from .pointers import at, constant
 
 
 @operation(doubles=("hyper",))

@@ -1,7 +1,8 @@
 """The perceptron's two passes over the data (Rosenblatt 1958). Reference twins: `kernels.reference.perceptron`."""
 from .jit import inlined, operation
 from .operands import apart, operand, output
-from .simd import absolute, at, broadcast, constant, fma, get, lanes, load_first, put, store_first, sum_lanes
+from .pointers import at, broadcast, constant, get, lanes, load_first, put, store_first
+from .simd import absolute, fma, sum_lanes
 
 
 @inlined

@@ -29,7 +29,8 @@ from .gemm import panel_width
 from .jit import _OPTIONS, entry, inlined, outlined, source_stamp
 from .layout import cache_aligned, python_panel_width, round_up
 from .losses import softmax_row
-from .simd import I64, VECTOR_BYTES, Vector, broadcast, constant, fma, get, lanes, load, put, step, store, vector_ir
+from .pointers import broadcast, constant, get, lanes, load, put, step, store
+from .simd import I64, VECTOR_BYTES, Vector, fma, vector_ir
 
 GROUP = 4                        # vectors summed side by side: an FMA takes 4 cycles, and two can start in each
 FARTHEST = 1e9                   # past this a clipped input is the clip to the last bit

@@ -6,25 +6,8 @@ have any of them (Xᵀ dZ). Of MNIST's steps, 0.47 and 0.32 are left (0.39 if qu
 Tiles of 4 rows and two panels would leave less, but read twice as much of B for as many products: measured, no faster.
 """
 from .jit import inlined, outlined
-from .simd import (
-    QUAD,
-    ROWS,
-    VECTOR_BYTES,
-    at,
-    compress,
-    copy_quad,
-    count_bits,
-    get,
-    lanes,
-    load,
-    mask_bits,
-    mask_of_bits,
-    put,
-    ramp,
-    reinterpret,
-    step,
-    store,
-)
+from .pointers import at, copy_quad, get, lanes, load, put, reinterpret, step, store
+from .simd import QUAD, ROWS, VECTOR_BYTES, compress, count_bits, mask_bits, mask_of_bits, ramp
 
 LIST_SLACK = VECTOR_BYTES // 4           # lists of int32 are written by whole vectors
 

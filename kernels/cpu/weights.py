@@ -12,7 +12,8 @@ from .functions import apply_rule
 from .gemm import columns_tile, packed_quads_tile, panel_width, panels, quads_tile
 from .jit import inlined, outlined
 from .layout import DZ, N_IN, N_OUT, WT, B, W, X
-from .simd import QUAD, ROWS, VECTOR_BYTES, at, constant, fetch, get, lanes, load, put, step, store
+from .pointers import at, constant, fetch, get, lanes, load, put, step, store
+from .simd import QUAD, ROWS, VECTOR_BYTES
 from .sparse import list_of, list_rows, pack_rows, quad_place
 
 LINE_BYTES = 64                  # of cache
