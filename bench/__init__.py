@@ -13,7 +13,11 @@ How a figure is made
     over rounds of peer / ours within a round, so a slow spell of the machine falls on both sides; p20 and p80 show
     what is left. A fraction of the ceiling is taken round by round as well.
 
-`nets` what is trained, on which data · `peers` who trains it · `operations` single kernels, ours and theirs ·
-`rows` one row through a net · `estimators` ours and scikit-learn's own · `ceiling` what the machine can do ·
-`interrupts` how soon Ctrl-C is answered · `machine` a neutral description of it · `report`, `pictures` RESULTS.md
+`nets` what is trained, on which data · `peers` who trains it, `training` how a worker does · `operations` single
+kernels, ours and theirs · `rows` one row through a net · `estimators` ours and scikit-learn's own · `selection` grid
+search and preset · `startup` a fresh process · `ceiling` what the machine can do · `machine` a neutral description of
+it · `run` the whole suite, kept · `report`, `tables`, `pictures` RESULTS.md
+
+Commands beside the suite: `streaming` rows in a file · `scale` MPI ranks · `interrupts` how soon Ctrl-C is answered ·
+`gpu` the stages of gpu_session.sh, with `gpu_rows`, `gpu_kernels`, `gpu_floors`, `gpu_peers`, `gpu_report`
 """

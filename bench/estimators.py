@@ -13,7 +13,7 @@ ONE_ROW_CALLS = 500
 
 @dataclass(frozen=True)
 class Case:
-    """What is fitted (or, with `rows_predicted`, fitted before and asked), and how many times ours is to be as fast."""
+    """What is fitted (or, with `predicts`, fitted before and asked), and how many times ours is to be as fast."""
 
     name: str
     kind: str

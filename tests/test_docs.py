@@ -58,6 +58,18 @@ def test_links_lead_somewhere(path):
         assert (ROOT / name).exists(), name
 
 
+@pytest.mark.parametrize(("folder", "page"), [
+    ("fastmlp", "docs/design.md"), ("kernels/cuda", "kernels/cuda/__init__.py"), ("bench", "bench/__init__.py"),
+    ("tests", "tests/README.md")])
+def test_every_module_has_its_place_in_a_list(folder, page):
+    """What newcomers read to find a file names every one, but for tests and benches, whose own names tell."""
+    named = re.findall(r"`([\w./]+)`", (ROOT / page).read_text(encoding="utf-8"))
+    named = {name.removesuffix(".py").rstrip("/") for name in named}
+    modules = {path.stem for path in (ROOT / folder).iterdir() if path.suffix == ".py" or list(path.glob("*.py"))}
+    left_out = {name for name in modules - named if not name.startswith(("test_", "bench_", "__", "conftest"))}
+    assert not left_out, f"{page} does not say what these are: {sorted(left_out)}"
+
+
 def test_every_picture_is_shown_and_small():
     shown = {name for path in PAGES for name in re.findall(r"\]\(pictures/([\w.]+\.png)\)", path.read_text())}
     assert shown == {path.name for path in (ROOT / "docs/pictures").glob("*.png")}

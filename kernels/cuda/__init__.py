@@ -3,6 +3,11 @@
 The contract (operands, shapes, codes) stands in `fastmlp.kernels`; the mathematics in `fastmlp.kernels.reference`.
 Read `dense` first (the products, with what is fused onto them; large ones are cuBLAS's: `large`), then
 `losses`, `steps` and `training`; and `narrow`, which trains small nets without launches in between.
+
+`tile`, `tensor_core`, `ptx` a block's part of a product · `scalars`, `philox`, `optimizer` what is done to one number ·
+`control`, `data`, `network`, `gradient`, `machine` a training step, whole or in halves, as launches on a GPU ·
+`ops`, `loss_ops`, `perceptron`, `one_against_rest` operations on anybody's arrays, by `operands` and `streams` checked
+and queued · `functions` for anybody's own kernels · `cublas`, `shims`, `disk_cache` cuBLAS, Numba and its machine code
 """
 from .loss_ops import pointwise_loss, sigmoid_xent, softmax_xent, squared_error
 from .one_against_rest import perceptron_epoch, shuffle
