@@ -7,6 +7,7 @@ import numpy as np
 
 from . import checks
 from . import device as devices
+from .arrays import in_kind, on_host
 from .data import read_data, read_features, read_rows
 from .files import contents, made_by, model_from, read_whole, to_bytes, write_whole
 from .options import check_options, draw_seed
@@ -111,33 +112,36 @@ class Ensemble:
     def predict(self, X):
         """The label with the highest averaged probability; the averaged prediction for numbers. Shapes: `MLP.predict`.
         """
+        return in_kind(self._predict(on_host(X)), X)
+
+    def _predict(self, X):
         first = self.members[0]
         if first.task.kind == "numbers":
-            return self._each(X, "predict").mean(axis=0, dtype=np.float64).astype(first.dtype)
-        mean = self.predict_proba(X)
+            return self._mean(X, "predict")
+        mean = self._mean(X, "predict_proba")
         return (mean > 0.5).astype(np.int64) if first.classes is None else first.classes[mean.argmax(axis=1)]
 
     def predict_proba(self, X):
         """The mean over members of `MLP.predict_proba`, (n, K)."""
-        return self._each(X, "predict_proba").mean(axis=0, dtype=np.float64).astype(self.members[0].dtype)
+        return in_kind(self._mean(on_host(X), "predict_proba"), X)
 
     def spread(self, X):
         """The standard deviation over the members (dividing by their number), row by row: of the probabilities (n, K)
         where there are classes or labels, else of the predictions, in their shape."""
         name = "predict" if self.members[0].task.kind == "numbers" else "predict_proba"
-        return self._each(X, name).std(axis=0, dtype=np.float64)
+        return in_kind(self._each(on_host(X), name).std(axis=0, dtype=np.float64), X)
 
     def evaluate(self, X, y, sample_weight=None):
         """Loss and accuracy, as `MLP.evaluate`, of the averaged prediction."""
-        first = self.members[0]
+        first, X = self.members[0], on_host(X)
         x, _ = read_features(X, "X", first.dtype, net=first)
         rows = read_rows(x, y, sample_weight, first.task, first.dtype)
         # Losses with a link of their own read outputs before it: those that give the averaged answer.
         tiny = np.finfo(first.dtype).tiny
         if first.task.kind == "numbers":
-            mean = self.predict(X).reshape(len(x), -1)
+            mean = self._mean(X, "predict").reshape(len(x), -1)
             return first.score_outputs(np.log(np.maximum(mean, tiny)) if first.loss == "poisson" else mean, rows)
-        mean = self.predict_proba(X)
+        mean = self._mean(X, "predict_proba")
         z = np.log(np.maximum(mean, tiny))
         if first.output == "sigmoid":
             columns = slice(1, 2) if first.classes is not None else slice(None)
@@ -165,6 +169,9 @@ class Ensemble:
         array([2.], dtype=float32)
         """
         return cls(read_whole(path, _KEY, _members_from))
+
+    def _mean(self, X, method):
+        return self._each(X, method).mean(axis=0, dtype=np.float64).astype(self.members[0].dtype)
 
     def _each(self, X, method):
         return np.stack([getattr(member, method)(X) for member in self.members])

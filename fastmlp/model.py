@@ -152,8 +152,8 @@ class MLP:
         ----------
         X : (n, features), of any numeric dtype, or a frame with the columns of training. An array on a GPU (CuPy's,
             PyTorch's) is answered by one of its kind unless labels are text; if the net's device is that GPU, and
-            CuPy's current one, it does not leave it. A memory map (or a
-            dataset of h5py or zarr, a dask array) larger than 128 MiB is read piece by piece.
+            CuPy's current one, it does not leave it. A memory map (or a dataset of h5py or zarr, a dask array) larger
+            than 128 MiB is read piece by piece.
         out : array or memory map that the answers are written to and which is returned; of their shape, and of a dtype
             they can be cast to without a change of kind. None makes a new array.
 

@@ -215,6 +215,20 @@ def test_what_needs_main_memory_takes_it_there(copies, data, settings, tmp_path,
     assert model.evaluate(fake_cupy.asarray(X), fake_cupy.asarray(y)) == expected.evaluate(X, y)
 
 
+@pytest.mark.parametrize("kind", [fake_cupy.ndarray, Tensor])
+@pytest.mark.parametrize("problem", PROBLEMS)
+def test_ensembles_answer_in_kind(copies, data, kind, problem):
+    X, y = PROBLEMS[problem](*data)
+    expected, nets = (fastmlp.ensemble(G(X), G(y), 2, **SETTINGS) for G in (np.asarray, kind))
+    for method in ("predict", "spread", *(["predict_proba"] if expected[0].output in ("softmax", "sigmoid") else [])):
+        copies.clear()
+        answer = getattr(nets, method)(kind(X))
+        assert type(answer) is kind
+        assert copies == [X.size]
+        np.testing.assert_array_equal(answer.array, getattr(expected, method)(X))
+    assert nets.evaluate(kind(X), kind(y)) == expected.evaluate(X, y)
+
+
 @pytest.mark.parametrize("other", ["reference", "cuda:1"])
 def test_on_another_device_it_is_copied(copies, data, other):
     """Also where the GPU that trains is not the one that has X."""
