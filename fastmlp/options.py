@@ -62,7 +62,7 @@ class Options:
         return self.label_smoothing
 
 
-# preset="tabular", after RealMLP (Holzmüller et al. 2024, arXiv 2407.04491); bench/preset.py compares it with none.
+# preset="tabular", after RealMLP (Holzmüller et al. 2024, arXiv 2407.04491); bench/selection.py compares it with none.
 TABULAR_OPTIMIZER = Adam(learning_rate=0.003, beta2=0.95)
 TABULAR_SMOOTHING = 0.1
 MOST_ROWS = 1 << 60          # of a window: more than any file has, and sums of two still fit int64
