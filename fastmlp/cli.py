@@ -40,7 +40,8 @@ def _parser():
                      help="passes over the training images (default 10)")
     lab.add_argument("--seed", type=_at_least(0), default=0, metavar="S",
                      help="fixes start, order and dropout (default 0)")
-    lab.add_argument("--device", default="auto", metavar="D", help="auto (the default), cpu or reference (plain NumPy)")
+    lab.add_argument("--device", default="auto", metavar="D",
+                     help="auto (the default), cpu, cuda or reference (plain NumPy)")
     lab.add_argument("--threads", type=_at_least(1), metavar="N", help="threads (default: what the kernels find best)")
     lab.add_argument("--plot", type=Path, metavar="FILE", help="draw the loss of every epoch into this file")
     lab.set_defaults(run=_lab, error=lab.error)

@@ -8,8 +8,9 @@ from . import device
 __all__ = ["info"]
 
 VARIABLES = ("FASTMLP_DEVICE", "FASTMLP_NUM_THREADS", "FASTMLP_CACHE_DIR", "OMP_NUM_THREADS", "NUMBA_NUM_THREADS",
-             "NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES")
+             "NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES", device.VISIBLE)
 PACKAGES = ("fastmlp", "numpy", "numba", "llvmlite", "safetensors", "threadpoolctl")
+GPU_PACKAGES = ("numba-cuda", "cupy-cuda13x", "cupy-cuda12x")       # named where they are installed
 
 
 def info():
@@ -39,11 +40,12 @@ def info():
     facts["NumPy's BLAS"] = _blas()
     facts["processor"] = f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}"
     facts["Python"] = platform.python_version()
-    for package in PACKAGES:
+    for package in (*PACKAGES, *GPU_PACKAGES):
         try:
             facts[package] = version(package)
         except PackageNotFoundError:
-            facts[package] = "not installed"
+            if package in PACKAGES:
+                facts[package] = "not installed"
     return facts | {name: os.environ[name] for name in VARIABLES if name in os.environ}
 
 
