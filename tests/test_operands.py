@@ -169,9 +169,10 @@ def test_weights_and_slots_of_another_size_are_refused():
 
 @pytest.mark.parametrize("change", [
     lambda x: x.astype(np.float64), lambda x: x.astype(np.float16), lambda x: x.astype(">f4"), lambda x: x.tolist(),
-    lambda x: np.repeat(x, 2, axis=1)[:, ::2], lambda x: np.asfortranarray(x), lambda x: x.astype(object),
+    lambda x: [], lambda x: np.repeat(x, 2, axis=1)[:, ::2], lambda x: np.asfortranarray(x), lambda x: x.astype(object),
     lambda x: np.frombuffer(b"\0" + x.tobytes(), np.float32, x.size, 1).reshape(x.shape)],
-    ids=["other dtype", "half", "byte order", "list", "strided", "Fortran order", "objects", "not aligned"])
+    ids=["other dtype", "half", "byte order", "list", "empty list", "strided", "Fortran order", "objects",
+         "not aligned"])
 def test_refused_after_what_is_right_was_compiled(change):
     """Types that have machine code are not looked at again; others must be."""
     x, w, b, y = (np.ones(shape, np.float32) for shape in ((3, 3), (3, 3), 3, (3, 3)))

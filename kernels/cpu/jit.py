@@ -159,7 +159,12 @@ def operation(function=None, *, doubles=()):
 
     @functools.wraps(function)
     def checked(*arguments, **named):
-        return compiled(*(signature.bind(*arguments, **named).args if named else arguments))
+        arguments = signature.bind(*arguments, **named).args if named else arguments
+        try:
+            return compiled(*arguments)
+        except ValueError:                             # the operation's own; or Numba's, of what has no type
+            _check_arrays(function.__name__, signature.parameters, arguments, doubles)
+            raise
 
     # At once, not by `infer_global`: this module may be imported by the very compilation that asks for the name.
     compiled.typingctx.insert_global(checked, types.Dispatcher(compiled))
