@@ -7,7 +7,8 @@ files or people; `fastmlp` checks what users pass, once, before anything below r
 Letters: m rows (batch), k in-features, n out-features. ``dx`` means ∂loss/∂x.
 Arrays are C-order, float32 or float64 (one dtype per call); inputs first, outputs last; the caller
 allocates every output (what has the default None may be left out, and is returned).
-On `cuda` every operation takes stream=, a stream of CuPy's, PyTorch's or Numba's or its address: `cuda.streams`.
+On `cuda` every operation but `forward` takes stream=, a stream of CuPy's, PyTorch's or Numba's or its address:
+`cuda.streams`; and `cuda.functions` has the same for one row or one number, inside other people's CUDA kernels.
 Codes (`activation`, `loss`, `rule`) are the integers of `activations`, `losses` and `update_rules`.
 
 Operations
@@ -96,4 +97,6 @@ write_parameters(state, parameters)
     The way back; optimizer and step stay as they are.
 read_optimizer(state, s1, s2) / write_optimizer(state, step, s1, s2)
     The optimizer's slots in the same flat layout (arrays of size 0 for slots its rule does not use).
+warm_up(dtype) / needs_compiling(dtype) -> bool
+    `cpu` and `cuda` alone: compiles what training enters, or loads it from disk; whether it may have to compile.
 """

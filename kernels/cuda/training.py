@@ -220,9 +220,7 @@ class Training:
     def write_optimizer(self, state, step, s1, s2):
         """Puts slots and the step count back."""
         with state.machine.current():
-            control = state.machine.download(state.control)
-            control[STEP] = step
-            state.machine.write(state.control, control)
+            gradient.set_step(state, step)
             for ours, theirs in ((state.s1, s1), (state.s2, s2)):
                 if theirs.size:
                     state.machine.write(ours, theirs)
