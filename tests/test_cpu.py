@@ -185,11 +185,20 @@ def test_pace_follows_the_faster_choice():
         chosen.append(pace.choose())
         pace.record(chosen[-1], seconds[chosen[-1]])
     assert set(chosen[:4]) == {1, 4}
-    assert chosen[5:150].count(4) >= 140
+    assert chosen[5:150].count(4) >= 135
     assert chosen[160:].count(1) >= 130
     assert chosen[160:].count(4) >= 1
     alone = threads.Pace(1)
     assert [alone.choose() for _ in range(100)] == [1] * 100
+
+
+def test_pace_forgives_a_cold_start():
+    pace, chosen = threads.Pace(2), []
+    for chunk in range(32):
+        chosen.append(pace.choose())
+        pace.record(chosen[-1], 5.0 if chunk < 4 and chosen[-1] == 2 else {2: 1.0, 1: 2.0}[chosen[-1]])
+    assert chosen[:4] == [2, 1, 2, 1]
+    assert chosen[8:].count(2) >= 22
 
 
 def test_interrupt_between_starting_a_helper_and_noting_it():

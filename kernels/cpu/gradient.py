@@ -1,5 +1,5 @@
 """A training step in two halves, for processes that train one net together: the gradient of a batch, which MPI then
-sums, and the optimizer on the sum. Elsewhere the two are one (`network.update_panel`): the gradient stays in registers.
+sums, and the optimizer on the sum. Elsewhere the two are one (`weights.update_panel`): the gradient stays in registers.
 """
 from copy import copy
 
@@ -21,7 +21,7 @@ from .weights import transpose_tile
 
 @outlined
 def _apply_panel(net, slots, gradient, layer, q, rule, l2, constants):
-    """The optimizer on the in-features of input panel q, as `network.update_panel` does it."""
+    """The optimizer on the in-features of input panel q, as `weights.update_panel` does it."""
     n_in, n_out = net.table[layer, N_IN], net.table[layer, N_OUT]
     width = panel_width(at(net.w, 0))
     k = q * width

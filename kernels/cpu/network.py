@@ -1,4 +1,4 @@
-"""A whole net over a block of rows: forward, loss, backward; and the weights' half of a training step.
+"""A whole net over a block of rows, forward, loss, backward: the rows' half of a training step. The other is `weights`.
 
 A step has two phases, each shared among the threads by counters, with a barrier after each:
     rows      a block of rows goes all the way: gather, every layer forward, loss, every dz backward.

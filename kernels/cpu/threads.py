@@ -136,11 +136,13 @@ def choose_threads(n_threads, flops):
 class Pace:
     """All threads or one? By what the last chunks took, so that a busy neighbour never makes threads a loss.
 
-    The bits are the same either way. Now and then the other choice gets a turn, as neighbours come and go.
+    The bits are the same either way. Now and then the other choice gets a turn, as neighbours come and go: soon at
+    first, when buffers and helpers are cold and one bad chunk decides.
     """
 
-    PROBE_EVERY = 32             # chunks of about 20 ms: a wrong choice lasts half a second, a probe costs 3 % at most
-    TRIES = 2                    # of each choice, before the first comparison: the first chunk of all runs cold
+    PROBE_EVERY = 32             # chunks of 20 ms or less: a wrong choice lasts half a second, a probe costs 3 %
+    EARLY_PROBES = (2, 4, 8, 16)
+    TRIES = 2                    # of each choice, in turn, before the first comparison: the first chunk of all is cold
 
     def __init__(self, threads):
         self._choices = {threads: [], 1: []}
@@ -148,13 +150,14 @@ class Pace:
 
     def choose(self):
         """Threads for the next chunk."""
-        for threads, seconds in self._choices.items():
-            if len(seconds) < self.TRIES:
-                return threads
+        least_tried = min(self._choices, key=lambda threads: len(self._choices[threads]))
+        if len(self._choices[least_tried]) < self.TRIES:
+            return least_tried
         self._chunks += 1
         best = min(self._choices, key=lambda threads: min(self._choices[threads]))
         others = [threads for threads in self._choices if threads != best]
-        return others[0] if others and self._chunks % self.PROBE_EVERY == 0 else best
+        probes = self._chunks % self.PROBE_EVERY == 0 or self._chunks in self.EARLY_PROBES
+        return others[0] if others and probes else best
 
     def record(self, threads, seconds_per_step):
         """What a chunk took; the last TRIES of each choice count."""

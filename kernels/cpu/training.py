@@ -34,7 +34,7 @@ from .threads import SERIAL_FLOPS, Pace, Team, choose_threads
 from .zeros import has_zeros_to_skip, pair_quads, telling_features
 
 # One chunk of steps: about 20 ms on one core, so that Ctrl-C is prompt and entering compiled code costs nothing.
-CHUNK_FLOPS = 2e9
+CHUNK_FLOPS = 4e9
 LAYER_OVERHEAD_FLOPS = 5e4       # what a layer costs however small it is
 # Rows that a thread takes at a time, at most: enough tiles to share the fetching of the next weights.
 BLOCK = 64
