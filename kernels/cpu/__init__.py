@@ -2,10 +2,10 @@
 
 `simd` the vector vocabulary, `pointers` its way to memory, `vector_math` and `functions` what is computed with it ·
 `gemm` the tile, `dots` the one that sums over lanes · `dense`, `losses`, `perceptron`, `optimizer`, `masks`, `rows`
-operations on plain arrays, `operands` what they ask of them · `layout`, `network`, `weights`, `epoch` a training step on
-panels; `narrow` the same for few units · `zeros`, `sparse`, `arrange` what is zero is stepped over · `threads`, `jit`
-how it all runs · `training` the calls that `fastmlp` makes · `few` inference of few rows · `gradient` a training step
-in two halves · `row` one row through a net, inside anybody's compiled code.
+operations on plain arrays, `operands` what they ask of them · `layout`, `network`, `weights`, `epoch` a training step
+on panels; `narrow` the same for few units · `zeros`, `sparse`, `arrange` what is zero is stepped over · `threads`,
+`jit` how it all runs · `training` the calls that `fastmlp` makes · `few` inference of few rows · `gradient` a training
+step in two halves · `row` one row through a net, inside anybody's compiled code.
 
 An operation is imported when it is first named, and compiled for a dtype when it is first called.
 """
