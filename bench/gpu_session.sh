@@ -40,7 +40,8 @@ cat "$out/versions.log"
 stage smoke 60 python3 -m bench.gpu smoke
 tail -n 5 "$out/smoke.log"
 FASTMLP_REQUIRE_CUDA=1 stage tests 100 python3 -m pytest -q -rfEs -p no:cacheprovider -k "gpu" \
-    tests/test_cuda.py tests/test_cuda_training.py tests/test_cuda_large.py
+    tests/test_cuda.py tests/test_cuda_training.py tests/test_cuda_large.py \
+    tests/test_cuda_gradient.py tests/test_cuda_narrow.py tests/test_cuda_functions.py
 tail -n 3 "$out/tests.log"
 figures epochs 75
 figures peers 105
