@@ -454,8 +454,8 @@ def all_runs():
     yield Run("images_wide", (784, 128, 64, 10), (act.RELU, act.RELU, act.IDENTITY), ce, update_rules.RMSPROP,
               inputs="uint8", rows=1000, batch_size=256, learning_rate=1e-3)
     yield Run("sparse", (90, 40, 4), (act.TANH, act.IDENTITY), ce, sgd, inputs="sparse", learning_rate=0.1)
-    # Wide enough for rows to be arranged; an odd number of quads of in-features, the last one not whole.
-    yield Run("sparse_arranged", (99, 70, 4), (act.TANH, act.IDENTITY), ce, adam, inputs="sparse", weighted=True,
+    # Large enough for rows to be arranged; an odd number of quads of in-features, the last one not whole.
+    yield Run("sparse_arranged", (99, 520, 4), (act.TANH, act.IDENTITY), ce, adam, inputs="sparse", weighted=True,
               l2=1e-3)
     yield Run("images_l2", (300, 64, 10), (act.RELU, act.IDENTITY), ce, update_rules.RMSPROP, inputs="uint8",
               l2=1e-3, rows=515, batch_size=128, learning_rate=1e-3)

@@ -122,7 +122,7 @@ def filled(make, byte):
     def make_filled(*arguments):
         work = make(*arguments)
         for name, array in work._asdict().items():
-            if isinstance(array, np.ndarray) and name not in ("places", "quads", "telling"):  # which are no scratch
+            if isinstance(array, np.ndarray) and name not in ("places", "quads"):  # which are no scratch
                 array.view(np.uint8).fill(byte)
                 filled.count += array.size
         return work

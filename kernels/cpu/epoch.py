@@ -11,7 +11,7 @@ from .arrange import arrange
 from .functions import step_constants
 from .gemm import panel_width, panels
 from .jit import inlined, loop_entry, outlined
-from .layout import ACTIVATION, N_IN, N_OUT, Y
+from .layout import ACTIVATION, N_OUT, Y
 from .losses import softmax_row
 from .network import backward_block, forward_block, loss_block
 from .pointers import at, lanes, load, store_first
@@ -83,9 +83,10 @@ def train_steps(thread, threads, control, net, slots, work, data, order, rates, 
         step_number = steps_before + s - first
         weight_sum = batch_weight(data, order, start, m)
         rows, first_row = order, start
-        if work.telling.size > 0:        # by each thread for itself: no meeting
+        if work.arranged.size > 0 and data.labels.size > 0:      # by each thread for itself: no meeting
             rows, first_row = work.arranged, thread * (work.arranged.size // threads)
-            arrange(data, order, start, m, net.table[0, N_IN], work.telling, at(net.w, 0), rows, first_row)
+            outputs = net.table[net.table.shape[0] - 1, N_OUT]
+            arrange(data.labels, order, start, m, outputs, rows, first_row)
 
         while True:
             row = take(control, ROWS_TAKEN) * work.block

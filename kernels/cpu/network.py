@@ -63,8 +63,7 @@ class Work(NamedTuple):
     index: np.ndarray            # (threads, ...) int32: lists of the steps that are not all zero
     nonzero: np.ndarray          # (input panels, rows) uint32: a bit for each x that is not 0; or (0, 0)
     quads: np.ndarray            # int32 (tiles of in-features, 2): `zeros.pair_quads`; or (0, 2)
-    telling: np.ndarray          # int64: in-features that rows are arranged by (`arrange`); or (0,)
-    arranged: np.ndarray         # int64, for each thread: the rows of a batch, and scratch
+    arranged: np.ndarray         # int64, for each thread: a batch's rows by class, and scratch (`arrange`)
     packed: np.ndarray           # (threads, ...): what the tiles of a panel's in-features read of h
 
 

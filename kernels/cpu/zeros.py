@@ -1,8 +1,6 @@
-"""What a sample of X tells of its zeros: whether skipping them pays, which in-features are zero together, and which of
-them tell the most about a row's others."""
+"""What a sample of X tells of its zeros: whether skipping them pays, and which in-features are zero together."""
 import numpy as np
 
-from .arrange import TELLING
 from .simd import QUAD, ROWS
 
 # Listing the steps that are not all zero pays below this share of them (measured: lists cost about 5 %).
@@ -10,8 +8,6 @@ SPARSE_SHARE = 0.8
 SAMPLED_ROWS = 1024
 # Pairing takes time with the cube of the in-features: beyond, a quad goes with its neighbour.
 PAIRED_ROWS, PAIRED_QUADS = 256, 1024
-TELLING_ROWS, TELLING_CANDIDATES = 256, 128
-LEAST_VARIANCE = 0.01                    # of a 0 or 1 that is to tell anything
 
 
 def sampled(x, rows):
@@ -60,24 +56,3 @@ def pair_quads(x):
             left = quads * (quads - 1) // 2 - sum(map(sum, pairs))
             pairs.append((left, left))
     return np.array(sorted(pairs), np.int32)
-
-
-def telling_features(x):
-    """The in-features whose being zero or not tells the most about the others': TELLING of them, or none.
-
-    Greedy: each time the one that explains the most variance of what the ones before leave unexplained; chosen among
-    every so manyth, as neighbours tell the same.
-    """
-    candidates = np.arange(0, x.shape[1], -(-x.shape[1] // TELLING_CANDIDATES))
-    present = sampled(x, TELLING_ROWS)[:, candidates].astype(np.float64)
-    left = np.cov(present, rowvar=False, bias=True).reshape(len(candidates), -1)
-    telling = []
-    for _ in range(TELLING):
-        variance = left.diagonal()
-        explained = (left ** 2).sum(axis=0) * (variance > LEAST_VARIANCE) / np.maximum(variance, LEAST_VARIANCE)
-        best = int(explained.argmax())
-        if explained[best] <= 0:
-            return np.empty(0, np.int64)
-        telling.append(candidates[best])
-        left = left - np.outer(left[:, best], left[best]) / variance[best]
-    return np.array(telling, np.int64)
