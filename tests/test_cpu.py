@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from levels import LOWER_LEVELS, environment_of, run_on
 from numba import njit
 from numba.core.errors import TypingError
 from toy import PATIENCE
@@ -105,26 +106,17 @@ def test_special_values(dtype):
     np.testing.assert_array_equal(y[:5], np.array([np.nan, 1, -1, 0, 0], dtype))
 
 
-# What a machine of each level offers; the levels above the machine's own cannot run here.
-AVX2 = "+sse,+sse2,+sse3,+ssse3,+sse4.1,+sse4.2,+popcnt,+avx,+avx2,+fma,+bmi,+bmi2,+f16c,+lzcnt,+movbe"
-LOWER_LEVELS = {"avx2": ("haswell", AVX2), "portable": ("x86-64", "+sse,+sse2")}
-
-
 @pytest.mark.parametrize("level", LOWER_LEVELS)
 def test_lower_instruction_sets(level):
     """The machine's own level runs everywhere else; here a part of the suite runs on each level below it."""
     if simd.LEVEL not in ("avx512", "avx2"):
         pytest.skip(f"this machine's level is {simd.LEVEL}: the levels below an x86 machine's are tested on one")
-    name, features = LOWER_LEVELS[level]
-    environment = {**os.environ, "NUMBA_CPU_NAME": name, "NUMBA_CPU_FEATURES": features}
-    seen = subprocess.run([sys.executable, "-c", "from fastmlp.kernels.cpu import simd; print(simd.LEVEL)"],
-                          env=environment, capture_output=True, text=True, check=True)
-    assert seen.stdout.strip() == level
+    assert run_on(level, "") == ""
     chosen = ("test_same_as_reference and cpu and float32 or test_op and cpu and dense_forward and float32 and relu"
               " or test_is_close_to_double and 784")
     child = subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", chosen,
                             "test_kernel_training.py", "test_ops.py", "test_as_njit.py"],
-                           cwd=TESTS, env=environment, capture_output=True, text=True, timeout=PATIENCE)
+                           cwd=TESTS, env=environment_of(level), capture_output=True, text=True, timeout=PATIENCE)
     assert child.returncode == 0, child.stdout[-3000:]
     assert " passed" in child.stdout
 

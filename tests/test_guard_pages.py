@@ -14,7 +14,7 @@ from pathlib import Path
 import cases
 import numpy as np
 import pytest
-from test_cpu import LOWER_LEVELS
+from levels import LOWER_LEVELS
 from test_kernel_training import outcome
 
 from fastmlp.kernels import cpu

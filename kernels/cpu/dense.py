@@ -8,7 +8,7 @@ import numpy as np
 
 from .. import activations as codes
 from .functions import activate, slope_vector
-from .gemm import columns_tile, panel_width, panels, plain_tile
+from .gemm import SUM_BLOCK, columns_tile, panel_width, panels, plain_tile
 from .jit import allocating, inlined, operation
 from .operands import apart, operand, output, same_start, whole
 from .pointers import at, get, keep_alive, lanes, load, load_first, next_line, put, step, store, store_first
@@ -195,6 +195,9 @@ def _local_gradient(y, dy, activation, count, dz):
 @inlined
 def _column_sums(dz, rows, step, columns, db):
     total = load_first(dz, 0, 0)
-    for r in range(rows):
-        total = total + load_first(dz, r * step, columns)
+    for first in range(0, rows, SUM_BLOCK):
+        part = load_first(dz, 0, 0)
+        for r in range(first, min(rows, first + SUM_BLOCK)):
+            part = part + load_first(dz, r * step, columns)
+        total = total + part
     store_first(db, 0, total, columns)

@@ -4,16 +4,18 @@ A row's element j lies (j // P) `panel` + j % P after its start: `panel` = P for
 row of a panel matrix, so the same code serves plug-in operations and training. Formulas: `kernels`.
 Each `*_row` turns outputs into gradients in place of `dz` (which may be the outputs themselves), scaled by
 wᵢ / Σ w, and returns the row's loss and how much of it was right.
+
+Sums over outputs run in blocks of SUM_BLOCK, as those of `gemm` do: a million classes are as accurate as a thousand.
 """
 import math
 
 import numpy as np
 
 from .. import losses as codes
-from .gemm import panel_width
+from .gemm import SUM_BLOCK, panel_width
 from .jit import inlined, operation, outlined
 from .operands import apart, indices, operand, output, same_start, whole
-from .pointers import at, broadcast, constant, get, lanes, load, load_first, put, store, store_first
+from .pointers import at, broadcast, constant, get, lanes, like, load, load_first, put, store, store_first
 from .simd import first_lanes, max_lanes, select, sum_lanes
 from .vector_math import exp, log
 
@@ -50,10 +52,13 @@ def _exponentials(z, dz, panel, n):
         top = select(first_lanes(n - j, z), select(value > top, value, top), top)
     highest = max_lanes(top)
     total = broadcast(0.0, z)
-    for j in range(0, n, lanes(z)):
-        value = select(first_lanes(n - j, z), exp(_load(z, j, panel, n) - highest), 0.0)
-        store_first(dz, _offset(j, panel, panel_width(z)), value, n - j)
-        total = total + value
+    for first in range(0, n, SUM_BLOCK):
+        part = broadcast(0.0, z)
+        for j in range(first, min(n, first + SUM_BLOCK), lanes(z)):
+            value = select(first_lanes(n - j, z), exp(_load(z, j, panel, n) - highest), 0.0)
+            store_first(dz, _offset(j, panel, panel_width(z)), value, n - j)
+            part = part + value
+        total = total + part
     return highest, sum_lanes(total)
 
 
@@ -122,11 +127,15 @@ def softmax_target_row(z, panel, n, t, scale, dz):
     right = 1.0 if largest(z, panel, n) == largest(t, width, n) else 0.0
     mass, dot = constant(0.0, z), constant(0.0, z)
     top = get(z, _offset(largest(z, panel, n), panel, width))
-    for j in range(n):
-        # t = 0 gives 0 even for a logit of -inf.
-        if get(t, j) != 0.0:
-            mass += get(t, j)
-            dot += get(t, j) * (get(z, _offset(j, panel, width)) - top)
+    for first in range(0, n, SUM_BLOCK):
+        some_mass, some_dot = constant(0.0, z), constant(0.0, z)
+        for j in range(first, min(n, first + SUM_BLOCK)):
+            # t = 0 gives 0 even for a logit of -inf.
+            if get(t, j) != 0.0:
+                some_mass += get(t, j)
+                some_dot += get(t, j) * (get(z, _offset(j, panel, width)) - top)
+        mass += some_mass
+        dot += some_dot
     _, total = _exponentials(z, dz, panel, n)
     factor = mass / total
     for j in range(0, n, lanes(z)):
@@ -135,83 +144,117 @@ def softmax_target_row(z, panel, n, t, scale, dz):
     return mass * math.log(total) - dot, right
 
 
-@outlined
-def sigmoid_row(z, panel, n, t, scale, dz):
-    """Binary cross-entropy of each output, averaged: dz = (σ(z) - t) · scale / n."""
-    width = panel_width(z)
-    one = constant(1.0, z)
-    loss, right = constant(0.0, z), 0.0
-    for j in range(n):
-        here = _offset(j, panel, width)
-        value, target = get(z, here), get(t, j)
-        small = math.exp(-abs(value))
-        loss += max(value, constant(0.0, z)) - value * target + math.log1p(small)
-        probability = (one if value >= 0 else small) / (one + small)
-        right += 1.0 if (value > 0) == (target > 0.5) else 0.0
-        put(dz, here, (probability - target) * scale / n)
-    return loss / n, right / n
+def _mean_over_outputs(loss):
+    """row(parameter, z, panel, n, t, scale, dz) -> the mean of l over the outputs; dz = l' · scale / n, where
+    loss(parameter, z, t) is (l, l') and parameter is float64.
 
-
-@outlined
-def squared_row(z, panel, n, t, scale, dz):
-    """Mean squared error over outputs: dz = 2 (z - t) · scale / n."""
-    width = panel_width(z)
-    total = constant(0.0, z)
-    for j in range(n):
-        here = _offset(j, panel, width)
-        difference = get(z, here) - get(t, j)
-        total += difference * difference
-        put(dz, here, difference * constant(2.0, z) * scale / n)
-    return total / n, 0.0
-
-
-@outlined
-def pointwise_row(loss, parameter, z, panel, n, t, scale, dz):
-    """Huber, absolute, quantile and Poisson loss, averaged over outputs: dz = l'(z, t) · scale / n.
-
-    With e = z - t: Huber e²/2 or δ (|e| - δ/2), l' = e cut to -δ .. δ; absolute |e| and quantile (1 - q) e or -q e,
-    l' = the factor of e; Poisson e^z - t - t (z - log t), l' = e^z - t. Comparisons leave NaN as it is.
+    The first block of the sum stands before the loop: within, it cost a net of 24-8-2 units 10 %.
     """
-    width = panel_width(z)
-    half, cut = constant(0.5, z), constant(parameter, z)
-    above, below = constant(1.0, z), constant(-1.0, z)
-    if loss == codes.QUANTILE:
-        above, below = constant(1.0 - parameter, z), constant(-parameter, z)
-    total = constant(0.0, z)
+
+    @inlined
+    def block(parameter, z, panel, first, limit, n, t, scale, dz):
+        width, total = panel_width(z), constant(0.0, z)
+        for j in range(first, limit):
+            here = _offset(j, panel, width)
+            value, slope = loss(parameter, get(z, here), get(t, j))
+            total += value
+            put(dz, here, slope * scale / n)
+        return total
+
+    @outlined
+    def row(parameter, z, panel, n, t, scale, dz):
+        limit = min(n, SUM_BLOCK)
+        total = block(parameter, z, panel, 0, limit, n, t, scale, dz)
+        while limit < n:
+            first, limit = limit, min(n, limit + SUM_BLOCK)
+            total += block(parameter, z, panel, first, limit, n, t, scale, dz)
+        return total / n
+
+    return row
+
+
+@inlined
+def _sigmoid_xent(parameter, z, t):
+    """l = max(z, 0) - z t + log(1 + e^-|z|), l' = σ(z) - t."""
+    small = math.exp(-abs(z))
+    value = max(z, like(0.0, z)) - z * t + math.log1p(small)
+    return value, (like(1.0, z) if z >= 0 else small) / (like(1.0, z) + small) - t
+
+
+@inlined
+def _squared(parameter, z, t):
+    """l = e², l' = 2 e."""
+    e = z - t
+    return e * e, e + e
+
+
+@inlined
+def _huber(delta, z, t):
+    """l = e²/2 where |e| ≤ δ, else δ (|e| - δ/2); l' = e cut to -δ .. δ. NaN stays NaN, here and below."""
+    e, delta = z - t, like(delta, z)
+    slope = delta if e > delta else -delta if e < -delta else e
+    return slope * (e - like(0.5, z) * slope), slope
+
+
+@inlined
+def _absolute(parameter, z, t):
+    """l = |e|, l' = sign e."""
+    e = z - t
+    slope = like(1.0, z) if e > 0 else like(-1.0, z) if e < 0 else e
+    return slope * e, slope
+
+
+@inlined
+def _quantile(q, z, t):
+    """l = (1 - q) e where e > 0, else -q e; l' the factor of e."""
+    e = z - t
+    slope = like(1.0 - q, z) if e > 0 else like(-q, z) if e < 0 else e
+    return slope * e, slope
+
+
+@inlined
+def _poisson(parameter, z, t):
+    """l = e^z - t - t (z - log t), l' = e^z - t."""
+    slope = math.exp(z) - t
+    return (slope - t * (z - math.log(t)) if t > 0 else slope), slope
+
+
+sigmoid_row, squared_row = _mean_over_outputs(_sigmoid_xent), _mean_over_outputs(_squared)
+huber_row, absolute_row = _mean_over_outputs(_huber), _mean_over_outputs(_absolute)
+quantile_row, poisson_row = _mean_over_outputs(_quantile), _mean_over_outputs(_poisson)
+
+
+@inlined
+def on_right_side(z, panel, n, t):
+    """The share of outputs that are on the same side of 0 as their targets are of 1/2."""
+    width, right = panel_width(z), 0.0
     for j in range(n):
-        here = _offset(j, panel, width)
-        value, target = get(z, here), get(t, j)
-        e = value - target
-        if loss == codes.POISSON:
-            slope = math.exp(value) - target
-            part = slope
-            if target > 0:
-                part -= target * (value - math.log(target))
-        elif loss == codes.HUBER:
-            slope = cut if e > cut else -cut if e < -cut else e
-            part = slope * (e - half * slope)
-        else:
-            slope = above if e > 0 else below if e < 0 else e
-            part = slope * e
-        total += part
-        put(dz, here, slope * scale / n)
-    return total / n, 0.0
+        right += 1.0 if (get(z, _offset(j, panel, width)) > 0) == (get(t, j) > 0.5) else 0.0
+    return right / n
 
 
 @outlined
 def loss_row(loss, parameter, z, panel, n, label, t, scale, dz):
     """The row's loss and rightness, its gradient into dz. label < 0: the targets t count."""
+    right = 0.0
     if loss == codes.SOFTMAX_XENT:
         if label >= 0:
             value, right = softmax_label_row(z, panel, n, label, scale, dz)
         else:
             value, right = softmax_target_row(z, panel, n, t, scale, dz)
     elif loss == codes.SIGMOID_XENT:
-        value, right = sigmoid_row(z, panel, n, t, scale, dz)
+        right = on_right_side(z, panel, n, t)              # first: dz may be z
+        value = sigmoid_row(parameter, z, panel, n, t, scale, dz)
     elif loss == codes.SQUARED_ERROR:
-        value, right = squared_row(z, panel, n, t, scale, dz)
+        value = squared_row(parameter, z, panel, n, t, scale, dz)
+    elif loss == codes.HUBER:
+        value = huber_row(parameter, z, panel, n, t, scale, dz)
+    elif loss == codes.ABSOLUTE_ERROR:
+        value = absolute_row(parameter, z, panel, n, t, scale, dz)
+    elif loss == codes.QUANTILE:
+        value = quantile_row(parameter, z, panel, n, t, scale, dz)
     else:
-        value, right = pointwise_row(loss, parameter, z, panel, n, t, scale, dz)
+        value = poisson_row(parameter, z, panel, n, t, scale, dz)
     return float(value), right
 
 

@@ -21,7 +21,7 @@ from ..losses import SOFTMAX_XENT
 from .dots import ACROSS, DOTS, dots_tile
 from .epoch import batch_weight, count_step, step_l2
 from .functions import activate, apply_rule, step_constants
-from .gemm import columns_tile, panel_width, rows_tile
+from .gemm import panel_width, short_columns_tile, short_rows_tile
 from .jit import inlined, loop_entry, outlined
 from .layout import ACTIVATION, N_IN, N_OUT, B, W
 from .losses import loss_row, softmax_label_panel
@@ -87,7 +87,7 @@ def _forward(net, work, layer, x, y, slopes, bias):
     width = panel_width(x)
     for g in range(0, n_out, ROWS):
         w = at(net.w, net.table[layer, W] + (g // width) * n_in * width + g % width)
-        columns_tile(w, x, width, n_in, x, step(y, g * width))
+        short_columns_tile(w, x, n_in, step(y, g * width))
     activate(net.table[layer, ACTIVATION], y, bias, width, n_out, width, y, slopes)
 
 
@@ -97,7 +97,7 @@ def _backward(net, layer, dz, slopes, tile):
     n_in, n_out = net.table[layer, N_IN], net.table[layer, N_OUT]
     width = panel_width(dz)
     for g in range(0, n_in, ROWS):
-        rows_tile(at(net.w, net.table[layer, W] + g * width), n_in * width, dz, width, n_out, dz, tile)
+        short_rows_tile(at(net.w, net.table[layer, W] + g * width), n_in * width, dz, n_out, tile)
         for i in range(0, ROWS * width, lanes(dz)):
             store(slopes, g * width + i, load(tile, i) * load(slopes, g * width + i))
 

@@ -1,4 +1,5 @@
 """The perceptron's two passes over the data (Rosenblatt 1958). Reference twins: `kernels.reference.perceptron`."""
+from .gemm import SUM_BLOCK
 from .jit import inlined, operation
 from .operands import apart, operand, output
 from .pointers import at, broadcast, constant, get, lanes, load_first, put, store_first
@@ -8,9 +9,12 @@ from .simd import absolute, fma, sum_lanes
 @inlined
 def _score(x, theta, k, bias):
     """θᵀx + b."""
-    total = load_first(x, 0, 0)
-    for j in range(0, k, lanes(x)):
-        total = fma(load_first(x, j, k - j), load_first(theta, j, k - j), total)
+    total = broadcast(0.0, x)
+    for first in range(0, k, SUM_BLOCK):
+        part = broadcast(0.0, x)
+        for j in range(first, min(k, first + SUM_BLOCK), lanes(x)):
+            part = fma(load_first(x, j, k - j), load_first(theta, j, k - j), part)
+        total = total + part
     return sum_lanes(total) + bias
 
 
@@ -88,10 +92,13 @@ def perceptron_batch(x, y, theta, bias, delta):
 def _norms(theta, k):
     """½ Σ θ² and Σ |θ|."""
     squares, sizes = broadcast(0.0, theta), broadcast(0.0, theta)
-    for j in range(0, k, lanes(theta)):
-        value = load_first(theta, j, k - j)
-        squares = fma(value, value, squares)
-        sizes = sizes + absolute(value)
+    for first in range(0, k, SUM_BLOCK):
+        some_squares, some_sizes = broadcast(0.0, theta), broadcast(0.0, theta)
+        for j in range(first, min(k, first + SUM_BLOCK), lanes(theta)):
+            value = load_first(theta, j, k - j)
+            some_squares = fma(value, value, some_squares)
+            some_sizes = some_sizes + absolute(value)
+        squares, sizes = squares + some_squares, sizes + some_sizes
     return 0.5 * float(sum_lanes(squares)), float(sum_lanes(sizes))
 
 

@@ -245,6 +245,16 @@ def constant(typingctx, value, pointer):
 
 
 @intrinsic
+def like(typingctx, value, other):
+    """The number in the type of another."""
+
+    def codegen(context, builder, sig, args):
+        return context.cast(builder, args[0], sig.args[0], sig.return_type)
+
+    return other(value, other), codegen
+
+
+@intrinsic
 def broadcast(typingctx, value, pointer):
     """`value` in every lane of a vector of the pointer's type."""
     vector = Vector(pointer.dtype)

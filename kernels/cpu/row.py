@@ -25,7 +25,7 @@ from numba.extending import NativeValue, intrinsic, lower_builtin, overload_meth
 
 from .. import activations as codes
 from .functions import VECTOR_FUNCTIONS
-from .gemm import panel_width
+from .gemm import SUM_BLOCK, panel_width
 from .jit import _OPTIONS, entry, inlined, outlined, source_stamp
 from .layout import cache_aligned, python_panel_width, round_up
 from .losses import softmax_row
@@ -221,32 +221,41 @@ def _layer(element, used):
 
     @inlined
     def group(x, n_in, w, b, code, y):
-        v = lanes(w)
+        v, zero = lanes(w), broadcast(0.0, w)
         s0, s1, s2, s3 = load(b, 0), load(b, v), load(b, 2 * v), load(b, 3 * v)
-        for i in range(n_in):
-            value, place = broadcast(element(x, i, w), w), i * GROUP * v
-            s0 = fma(load(w, place), value, s0)
-            s1 = fma(load(w, place + v), value, s1)
-            s2 = fma(load(w, place + 2 * v), value, s2)
-            s3 = fma(load(w, place + 3 * v), value, s3)
-        store(y, 0, activation(code, s0))
-        store(y, v, activation(code, s1))
-        store(y, 2 * v, activation(code, s2))
-        store(y, 3 * v, activation(code, s3))
+        t0, t1, t2, t3 = zero, zero, zero, zero                # the sums of whole blocks
+        for first in range(0, n_in, SUM_BLOCK):
+            for i in range(first, min(n_in, first + SUM_BLOCK)):
+                value, place = broadcast(element(x, i, w), w), i * GROUP * v
+                s0 = fma(load(w, place), value, s0)
+                s1 = fma(load(w, place + v), value, s1)
+                s2 = fma(load(w, place + 2 * v), value, s2)
+                s3 = fma(load(w, place + 3 * v), value, s3)
+            t0, t1, t2, t3 = t0 + s0, t1 + s1, t2 + s2, t3 + s3
+            s0, s1, s2, s3 = zero, zero, zero, zero
+        store(y, 0, activation(code, t0))
+        store(y, v, activation(code, t1))
+        store(y, 2 * v, activation(code, t2))
+        store(y, 3 * v, activation(code, t3))
 
     @inlined
     def single(x, n_in, w, b, code, y):
-        v = lanes(w)
-        s0, s1, s2, s3 = load(b, 0), broadcast(0.0, w), broadcast(0.0, w), broadcast(0.0, w)
-        whole = n_in - n_in % GROUP
-        for i in range(0, whole, GROUP):
-            s0 = fma(load(w, i * v), element(x, i, w), s0)
-            s1 = fma(load(w, (i + 1) * v), element(x, i + 1, w), s1)
-            s2 = fma(load(w, (i + 2) * v), element(x, i + 2, w), s2)
-            s3 = fma(load(w, (i + 3) * v), element(x, i + 3, w), s3)
-        for i in range(whole, n_in):
-            s0 = fma(load(w, i * v), element(x, i, w), s0)
-        store(y, 0, activation(code, (s0 + s1) + (s2 + s3)))
+        v, zero = lanes(w), broadcast(0.0, w)
+        s0, s1, s2, s3 = load(b, 0), zero, zero, zero
+        total = zero                                           # of whole blocks
+        for first in range(0, n_in, SUM_BLOCK):
+            limit = min(n_in, first + SUM_BLOCK)
+            whole = limit - limit % GROUP
+            for i in range(first, whole, GROUP):
+                s0 = fma(load(w, i * v), element(x, i, w), s0)
+                s1 = fma(load(w, (i + 1) * v), element(x, i + 1, w), s1)
+                s2 = fma(load(w, (i + 2) * v), element(x, i + 2, w), s2)
+                s3 = fma(load(w, (i + 3) * v), element(x, i + 3, w), s3)
+            for i in range(whole, limit):
+                s0 = fma(load(w, i * v), element(x, i, w), s0)
+            total = total + ((s0 + s1) + (s2 + s3))
+            s0, s1, s2, s3 = zero, zero, zero, zero
+        store(y, 0, activation(code, total))
 
     @outlined
     def layer(x, n_in, w, n_out, code, y):

@@ -1,7 +1,8 @@
 """The weights' half of a training step: dW and db of a layer over the whole batch, and the optimizer on them.
 
 A tile of dW = hᵀ dz is ROWS in-features by a panel of out-features; the optimizer takes it while it is hot, the
-gradient never goes to memory. Every number is summed over the rows of the batch in their order.
+gradient never goes to memory. Every number is summed over the rows of the batch in their order, SUM_BLOCK rows at
+a time.
 
 A first layer that skips zeros takes its in-features in other company: a tile steps over the rows in which all its
 in-features are zero, so it pairs quads of neighbours that are zero together (`zeros.pair_quads`). That changes
@@ -9,10 +10,10 @@ which tile a weight is computed in, not its bits.
 """
 from .. import update_rules
 from .functions import apply_rule
-from .gemm import columns_tile, packed_quads_tile, panel_width, panels, quads_tile
+from .gemm import SUM_BLOCK, columns_tile, packed_quads_tile, panel_width, panels, quads_tile
 from .jit import inlined, outlined
 from .layout import DZ, N_IN, N_OUT, WT, B, W, X
-from .pointers import at, constant, fetch, get, lanes, load, put, step, store
+from .pointers import at, broadcast, constant, fetch, get, lanes, load, put, step, store
 from .simd import QUAD, ROWS, VECTOR_BYTES
 from .sparse import list_of, list_rows, pack_rows, quad_place
 
@@ -134,9 +135,12 @@ def update_biases(net, slots, work, layer, m, thread, rule, bias_constants):
     for p in range(panels(n_out, tile)):
         dz = at(work.dz, net.table[layer, DZ] + p * work.rows * width)
         for v in range(0, width, lanes(dz)):
-            total = load(dz, v)
-            for r in range(1, m):
-                total = total + load(dz, r * width + v)
+            total = broadcast(0.0, dz)
+            for first in range(0, m, SUM_BLOCK):
+                part = broadcast(0.0, dz)
+                for r in range(first, min(m, first + SUM_BLOCK)):
+                    part = part + load(dz, r * width + v)
+                total = total + part
             store(tile, v, total)
         here = net.table[layer, B] + p * width
         apply_rule(rule, at(net.b, here), tile, at(slots.b1, here), at(slots.b2, here), 1, width, width,
