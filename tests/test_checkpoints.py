@@ -14,7 +14,7 @@ import pytest
 from toy import DEVICES, QUICK, blobs, waves
 
 import fastmlp
-from fastmlp import checkpoints
+from fastmlp.training import checkpoints
 
 X, Y = blobs()
 NUMBERS = waves(240)[1]

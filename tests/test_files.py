@@ -18,7 +18,7 @@ from toy import QUICK, blobs, waves
 
 import fastmlp
 from fastmlp.files import checksum
-from fastmlp.scaling import InputScaling
+from fastmlp.input.scaling import InputScaling
 
 DATA = Path(__file__).parent / "data"
 VERSIONS = [path.name for path in sorted(DATA.glob("model-format-*.safetensors"))]

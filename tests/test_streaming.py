@@ -11,7 +11,7 @@ import pytest
 from toy import DEVICES, QUICK, blobs, waves
 
 import fastmlp
-from fastmlp import streaming
+from fastmlp.input import stored as streaming
 from fastmlp.kernels import reference
 
 N, WINDOW, BATCH = 1000, 64 * 4, 32

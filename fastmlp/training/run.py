@@ -11,19 +11,23 @@ from time import perf_counter
 
 import numpy as np
 
-from . import checks, initializers, scaling, streaming
-from . import device as devices
-from .arrays import first_non_finite, on_host, stay
+from .. import checks
+from .. import device as devices
+from ..distributed.ranks import Alone, ranks_of
+from ..input import scaling
+from ..input import stored as streaming
+from ..input.arrays import first_non_finite, on_host, stay
+from ..input.rows import read_features, read_rows, split, validation_pair, with_class_weight, with_label_smoothing
+from ..kernels import losses, update_rules
+from ..net import initializers
+from ..net.model import MLP, OUTPUT_OF_LOSS
+from ..optimizers import OptimizerState
+from ..schedules import rates_of
+from .checkpoints import DATA as DATA_RECORDED
 from .checkpoints import run_record
-from .data import read_features, read_rows, split, validation_pair, with_class_weight, with_label_smoothing
 from .early_stopping import EarlyStopping, watch_of
-from .kernels import losses, update_rules
-from .model import MLP, OUTPUT_OF_LOSS
-from .optimizers import OptimizerState
 from .options import check_options
 from .progress import reporter
-from .ranks import Alone, ranks_of
-from .schedules import rates_of
 
 log = logging.getLogger("fastmlp")
 ALONE = Alone()
@@ -74,7 +78,7 @@ def train(X, y, *, hidden=(100,), activation="relu", dropout=0.0, loss="auto", i
     window_rows : X stays where it is, and is read in windows of so many rows (rounded up to whole batches), the next
         one while training on this one. For memory maps, datasets of h5py and zarr, dask arrays and the like, of any
         numeric dtype; y is read whole. Rows are shuffled by blocks, then within a window, so the result depends on
-        window_rows: `fastmlp.streaming` states the order. None: X is read into memory, unless it is such rows and
+        window_rows: `fastmlp.input.stored` states the order. None: X is read into memory, unless it is such rows and
         larger than half the memory; then its windows are of 128 MiB, as the log says.
     validation_data : (X, y) or (X, y, sample_weight), evaluated after every epoch
     validation_fraction : instead of that, the share of rows set aside, shuffled and with every class in proportion.
@@ -105,8 +109,8 @@ def train(X, y, *, hidden=(100,), activation="relu", dropout=0.0, loss="auto", i
         same call resumes after the last whole epoch, to the same bits as an unbroken run; if the run was finished, it
         returns the model at once. Only the epochs that are run call callbacks. One run at a time writes to a path.
     scaling : "robust" has the model scale its input itself, by the medians and quartiles of the rows trained on, with
-        far values drawn in smoothly (`fastmlp.scaling`), and learn numbers divided by a power of two next to their
-        standard deviation, starting at their mean. Losses stay in the units of y. None or "none": no scaling.
+        far values drawn in smoothly (`fastmlp.input.scaling`), and learn numbers divided by a power of two next to
+        their standard deviation, starting at their mean. Losses stay in the units of y. None or "none": no scaling.
     label_smoothing : ε, at least 0 and below 1 (None: 0): K classes are learnt as (1 - ε) one-hot + ε / K, one yes or
         no as (1 - ε) y + ε / 2 (Szegedy et al. 2016). So is the training loss shown; validation is by y as it is.
     preset : "tabular", for rows of unlike columns (after RealMLP, arXiv 2407.04491), stands for scaling="robust",
@@ -198,7 +202,7 @@ def fit(data, train_rows, options, validation_data=None, model=None, ranks=ALONE
     done, checkpoint = 0, options.checkpoint
     if checkpoint is not None:
         run = run_record(options, batch_size, rows, train_rows, validation, model, watch)
-        done = checkpoint.resume(ranks.record(run, len(rows)), model, rng, watch)
+        done = checkpoint.resume(ranks.record(run, DATA_RECORDED, len(rows)), model, rng, watch)
     show = reporter(options.verbose, epochs, steps, done)
 
     # Every buffer of training, allocated once; the state works on its own copy of the weights.

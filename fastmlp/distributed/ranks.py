@@ -21,11 +21,11 @@ from dataclasses import fields, replace
 
 import numpy as np
 
-from . import collectives, streaming
-from . import device as devices
-from .checkpoints import DATA
-from .data import Dataset, input_scale, read_data, read_features, read_rows
-from .labels import joint_task, summary
+from .. import device as devices
+from ..input import stored as streaming
+from ..input.labels import joint_task, summary
+from ..input.rows import Dataset, input_scale, read_data, read_features, read_rows
+from . import collectives
 from .shards import Shards, ShardsInWindows
 
 log = logging.getLogger("fastmlp")
@@ -91,8 +91,9 @@ class Alone:
     def threads(self, n_threads):
         return n_threads
 
-    def record(self, run, rows):
-        """What `checkpoints.run_record` says of this call, of all ranks. rows: how many this rank has."""
+    def record(self, run, data, rows):
+        """What `checkpoints.run_record` says of this call, of all ranks. data: which entries are of this rank's rows
+        alone; rows: how many it has."""
         return run
 
     def feed(self, rows, train_rows, batch_size):
@@ -212,7 +213,7 @@ class Ranks(Alone):
         """The cores that the ranks of this machine may use, shared equally among them, where no number was given."""
         if n_threads is not None:
             return n_threads
-        from .kernels.cpu.threads import available_cores
+        from ..kernels.cpu.threads import available_cores
         # A launcher may have given each rank cores of its own.
         cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
         with self._machine() as machine:
@@ -243,9 +244,9 @@ class Ranks(Alone):
     def mine(self, rows):
         return rows[(rows >= self._first) & (rows < self._first + self._rows)] - self._first
 
-    def record(self, run, rows):
+    def record(self, run, data, rows):
         """The data's fingerprints of all ranks as one; all else as rank 0 says it."""
-        everyone = self._comm.allgather({name: run[name] for name in DATA if name in run})
+        everyone = self._comm.allgather({name: run[name] for name in data if name in run})
         joint = {name: hashlib.sha256(json.dumps([each[name] for each in everyone]).encode()).hexdigest()
                  for name in everyone[0]}
         return {**self._comm.bcast(run), **joint, "rows of each rank": self._comm.allgather(rows)}

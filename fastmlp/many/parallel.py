@@ -8,8 +8,8 @@ import threading
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import replace
 
-from . import device as devices
-from .progress import count_bar
+from .. import device as devices
+from ..training.progress import count_bar
 
 log = logging.getLogger("fastmlp")
 
@@ -21,7 +21,7 @@ def worker_count(n_threads, device):
     asked = devices.threads(n_threads)
     if asked is not None:
         return asked
-    from .kernels.cpu.threads import available_cores
+    from ..kernels.cpu.threads import available_cores
     return available_cores()
 
 

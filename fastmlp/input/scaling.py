@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from .arrays import on_host
-from .streaming import StoredRows
+from .stored import StoredRows
 
 CLIP = 3.0
 FARTHEST = 1e9                   # quartile distances away x' is CLIP to the last bit, and nothing overflows

@@ -17,8 +17,8 @@ from contextlib import closing, nullcontext
 
 import numpy as np
 
+from ..checks import machine_memory
 from .arrays import feature_matrix, is_frame, is_on_gpu, on_host, to_float
-from .checks import machine_memory
 
 log = logging.getLogger("fastmlp")
 WINDOW_BYTES = 128 << 20     # of a window that nobody asked for by number

@@ -8,15 +8,19 @@ from itertools import pairwise
 
 import numpy as np
 
-from . import checks, device
-from .arrays import beside, chosen, empty, in_kind, on_host, stay, to_float
-from .data import Rows, read_features, read_rows
+from .. import checks, device
+from ..export.libraries import to_keras, to_sklearn, to_torch
+from ..export.numpy_module import export_numpy
+from ..export.onnx_model import to_onnx
+from ..input.arrays import beside, chosen, empty, in_kind, on_host, stay, to_float
+from ..input.labels import Task
+from ..input.rows import Rows, read_features, read_rows
+from ..input.stored import WINDOW_BYTES, StoredRows, pieces, predict_in_windows
+from ..kernels import activations as act
+from ..kernels import losses
+from ..losses import NUMBERS
 from .history import History
-from .kernels import activations as act
-from .kernels import losses
-from .labels import Task
-from .losses import NUMBERS
-from .streaming import WINDOW_BYTES, StoredRows, pieces, predict_in_windows
+from .saving import save
 
 OUTPUT_OF_LOSS = {**dict.fromkeys(NUMBERS, "identity"), "poisson": "exp", "softmax_cross_entropy": "softmax",
                   "sigmoid_cross_entropy": "sigmoid"}
@@ -39,7 +43,7 @@ class MLP:
     classes : (K,) the labels `predict` gives back; None for multilabel and for numbers
     loss : str or None, what `evaluate` computes
     scale : float the input is multiplied by: 1/255 after training on 8-bit images
-    scaling : fastmlp.scaling.InputScaling or None: plain arrays `center` and `factor` (features,) and a number `clip`;
+    scaling : input.scaling.InputScaling or None: plain arrays `center` and `factor` (features,) and a number `clip`;
         scaling(x) is what the first layer reads instead of x, in training and in prediction
     spread : float, a power of two: what y was divided by in training; `parameters` have it multiplied in again
     feature_names : tuple of str or None, the columns of the frame trained on
@@ -323,7 +327,7 @@ class MLP:
         >>> positive(model.as_njit(), np.array([[0.0, 0], [0, 1], [1, 0], [1, 1]]))
         2
         """
-        from .kernels.cpu.row import RowNet
+        from ..kernels.cpu.row import RowNet
         clipping = None if self.scaling is None else (self.scaling.center, self.scaling.factor, self.scaling.clip)
         return RowNet(self.parameters, self.sizes, self.activation_codes(), self.scale, clipping)
 
@@ -339,7 +343,6 @@ class MLP:
         >>> unit["predict"]([[0, 0], [1, 0]])
         array([-1.,  1.])
         """
-        from .export import export_numpy
         export_numpy(self, path)
 
     def to_onnx(self, path, *, input_dtype=None):
@@ -351,7 +354,6 @@ class MLP:
         the order of the labels that the file's metadata keep as JSON under "classes". A float64 net's GELU takes erf
         in float32, the only one that runtimes have.
         """
-        from .export import to_onnx
         to_onnx(self, path, input_dtype=input_dtype)
 
     def to_torch(self):
@@ -360,12 +362,10 @@ class MLP:
         The last activation is part of it, and the input's scale is multiplied into the first weights.
         Raises ValueError for an activation that PyTorch lacks.
         """
-        from .convert import to_torch
         return to_torch(self)
 
     def to_keras(self):
         """This net as a `keras.Sequential`, as `to_torch`; `fastmlp.from_keras` is the way back."""
-        from .convert import to_keras
         return to_keras(self)
 
     def to_sklearn(self):
@@ -374,7 +374,6 @@ class MLP:
         Raises ValueError for what scikit-learn's estimators cannot be: activations that differ between layers or are
         none of identity, sigmoid, tanh and relu.
         """
-        from .convert import to_sklearn
         return to_sklearn(self)
 
     def summary(self):
@@ -410,7 +409,6 @@ class MLP:
 
     def save(self, path):
         """Write everything `predict` needs to a safetensors file, whole or not at all. `fastmlp.load` reads it."""
-        from .files import save
         save(self, path)
 
     def __repr__(self):

@@ -6,14 +6,14 @@ from time import perf_counter
 
 import numpy as np
 
-from . import checks
-from . import device as devices
+from .. import checks
+from .. import device as devices
+from ..input.rows import folds, read_data, with_class_weight
+from ..training.early_stopping import watch_of
+from ..training.options import check_options, draw_seed
+from ..training.run import OPTION_DEFAULTS, DivergedError, compile_kernels, fit
 from .backends import check_backend, run_on
-from .data import folds, read_data, with_class_weight
-from .early_stopping import watch_of
-from .options import check_options, draw_seed
 from .parallel import on_one_thread, run_tasks, worker_count
-from .training import OPTION_DEFAULTS, DivergedError, compile_kernels, fit
 
 MOST_CONFIGURATIONS = 100_000    # checking one takes 40 µs, and all are checked before any trains
 # What a grid cannot vary: cross_validate has its own.

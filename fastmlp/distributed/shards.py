@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from . import streaming
+from ..input import stored as streaming
 
 
 class Shards:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..checks import affordable
 from .arrays import as_array, feature_matrix, is_frame, on_host, take, to_float
-from .checks import affordable
 from .labels import Task, class_row_weights, encode, task_of
-from .streaming import parts, train_in_windows
+from .stored import parts, train_in_windows
 
 log = logging.getLogger("fastmlp")
 

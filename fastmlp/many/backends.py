@@ -1,7 +1,7 @@
 """Independent trainings in other processes or on other machines, by engines that exist: joblib and Dask."""
 import logging
 
-from .progress import count_bar
+from ..training.progress import count_bar
 
 log = logging.getLogger("fastmlp")
 

@@ -16,13 +16,13 @@ from pathlib import Path
 
 import numpy as np
 
-from . import __version__
-from . import device as devices
-from .arrays import on_host
-from .files import UNREADABLE, checksum, to_bytes, write_whole
-from .kernels import update_rules
-from .optimizers import OptimizerState
-from .streaming import parts
+from .. import device as devices
+from .._version import __version__
+from ..files import UNREADABLE, checksum, to_bytes, write_atomically
+from ..input.arrays import on_host
+from ..input.stored import parts
+from ..kernels import update_rules
+from ..optimizers import OptimizerState
 
 FORMAT = 1
 _KEY = "fastmlp_checkpoint"
@@ -104,7 +104,7 @@ class Checkpoint:
             "history": model.history.to_record(duration), "watch": None if watch is None else watch.to_record(),
         }
         tensors = {"parameters": model.parameters, "s1": optimizer_state.s1, "s2": optimizer_state.s2, "best": best}
-        write_whole(self.path, to_bytes(tensors, _KEY, header))
+        write_atomically(self.path, to_bytes(tensors, _KEY, header))
 
     def _read(self):
         from safetensors import SafetensorError, safe_open

@@ -4,14 +4,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import checks, initializers
-from . import device as devices
+from .. import checks
+from .. import device as devices
+from ..kernels import activations as act
+from ..losses import instance_of, loss_of
+from ..net import initializers
+from ..net.model import MLP
+from ..optimizers import Adam, optimizer_of
+from ..schedules import schedule_of
 from .checkpoints import Checkpoint, open_checkpoint
-from .kernels import activations as act
-from .losses import instance_of, loss_of
-from .model import MLP
-from .optimizers import Adam, optimizer_of
-from .schedules import schedule_of
 
 
 @dataclass(frozen=True, eq=False)

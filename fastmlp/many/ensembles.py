@@ -5,14 +5,16 @@ from pathlib import Path
 
 import numpy as np
 
-from . import checks
-from . import device as devices
-from .arrays import in_kind, on_host
-from .data import read_data, read_features, read_rows
-from .files import contents, made_by, model_from, read_whole, to_bytes, write_whole
-from .options import check_options, draw_seed
+from .. import checks
+from .. import device as devices
+from ..files import made_by, read_checked, to_bytes, write_atomically
+from ..input.arrays import in_kind, on_host
+from ..input.rows import read_data, read_features, read_rows
+from ..net.loading import model_from
+from ..net.saving import contents
+from ..training.options import check_options, draw_seed
+from ..training.run import OPTION_DEFAULTS, compile_kernels, fit
 from .parallel import on_one_thread, run_tasks, worker_count
-from .training import OPTION_DEFAULTS, compile_kernels, fit
 
 _KEY = "fastmlp_ensemble"
 BYTES_OF_A_NET = 2_600        # what Python keeps of the smallest one, its history and its task; measured
@@ -155,7 +157,7 @@ class Ensemble:
             parts, header = contents(member)
             tensors |= {f"members.{i}.{name}": part for name, part in parts.items()}
             headers.append(header)
-        write_whole(Path(path), to_bytes(tensors, _KEY, made_by() | {"members": headers}))
+        write_atomically(Path(path), to_bytes(tensors, _KEY, made_by() | {"members": headers}))
 
     @classmethod
     def load(cls, path):
@@ -168,7 +170,7 @@ class Ensemble:
         >>> fastmlp.Ensemble.load("nets.safetensors").predict([[1.0]])
         array([2.], dtype=float32)
         """
-        return cls(read_whole(path, _KEY, _members_from))
+        return cls(read_checked(path, _KEY, _members_from))
 
     def _mean(self, X, method):
         return self._each(X, method).mean(axis=0, dtype=np.float64).astype(self.members[0].dtype)

@@ -3,7 +3,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import checks
+from .. import checks
 
 MONITORS = ("val_loss", "loss", "val_accuracy", "accuracy")
 

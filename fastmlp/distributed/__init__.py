@@ -1,0 +1,1 @@
+"""One net trained by many MPI ranks."""
