@@ -37,8 +37,9 @@ if TYPE_CHECKING:
     from .net.model import MLP
     from .optimizers import SGD, Adam, AdamW, Momentum, RMSprop
     from .training.early_stopping import EarlyStopping
+    from .training.entry import train
     from .training.perceptron import train_perceptron
-    from .training.run import DivergedError, train
+    from .training.run import DivergedError
 
 _HOME = {
     "_version": ("__version__",), "environment": ("info",),
@@ -47,7 +48,7 @@ _HOME = {
     "many.ensembles": ("Ensemble", "ensemble"), "many.selection": ("CrossValidation", "cross_validate"),
     "net.history": ("History",), "net.loading": ("load",), "net.model": ("MLP",),
     "optimizers": ("SGD", "Adam", "AdamW", "Momentum", "RMSprop"), "training.early_stopping": ("EarlyStopping",),
-    "training.perceptron": ("train_perceptron",), "training.run": ("DivergedError", "train"),
+    "training.perceptron": ("train_perceptron",), "training.entry": ("train",), "training.run": ("DivergedError",),
 }
 _HOME = {name: module for module, names in _HOME.items() for name in names}
 _MODULES = ("datasets", "kernels", "schedules")

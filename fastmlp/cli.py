@@ -62,7 +62,7 @@ def _at_least(minimum):
 def _lab(options):
     from . import datasets, device
     from .optimizers import RMSprop
-    from .training.run import train
+    from .training.entry import train
 
     try:
         device.kernels(options.device)

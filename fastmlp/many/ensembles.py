@@ -12,8 +12,10 @@ from ..input.arrays import in_kind, on_host
 from ..input.rows import read_data, read_features, read_rows
 from ..net.loading import model_from
 from ..net.saving import contents
+from ..training.entry import OPTION_DEFAULTS
 from ..training.options import check_options, draw_seed
-from ..training.run import OPTION_DEFAULTS, compile_kernels, fit
+from ..training.run import fit
+from ..training.setup import compile_kernels
 from .parallel import on_one_thread, run_tasks, worker_count
 
 _KEY = "fastmlp_ensemble"

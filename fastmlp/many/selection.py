@@ -8,10 +8,12 @@ import numpy as np
 
 from .. import checks
 from .. import device as devices
-from ..input.rows import folds, read_data, with_class_weight
+from ..input.rows import class_weights_of, folds, read_data
 from ..training.early_stopping import watch_of
+from ..training.entry import OPTION_DEFAULTS
 from ..training.options import check_options, draw_seed
-from ..training.run import OPTION_DEFAULTS, DivergedError, compile_kernels, fit
+from ..training.run import DivergedError, fit
+from ..training.setup import compile_kernels
 from .backends import check_backend, run_on
 from .parallel import on_one_thread, run_tasks, worker_count
 
@@ -89,7 +91,7 @@ def cross_validate(X, y, k=5, grid=None, *, scoring="auto", refit=False, sample_
 
     # Every row is held out once: each fold's rows are gathered once, for all configurations.
     first = data[0]
-    fold_of_row = folds(len(first.rows), k, first.rows.answers() if first.task.kind == "classes" else None,
+    fold_of_row = folds(len(first.rows), k, first.rows.class_indices() if first.task.kind == "classes" else None,
                         np.random.default_rng(seed))
     inside = [np.flatnonzero(fold_of_row == fold) for fold in range(k)]
     outside = [np.flatnonzero(fold_of_row != fold) for fold in range(k)]
@@ -248,7 +250,7 @@ def _scoring(scoring, data):
 def _check_with_data(options, data):
     """What an option asks of the data, before anything trains."""
     everything = np.arange(len(data.rows))
-    with_class_weight(data.rows, options.class_weight, data.task, everything)
+    class_weights_of(data.rows, options.class_weight, data.task, everything)
     watch_of(options.early_stopping, options.validation_fraction > 0, has_accuracy=data.task.kind != "numbers")
 
 

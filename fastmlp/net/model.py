@@ -227,7 +227,7 @@ class MLP:
             return self.score_outputs(self._outputs(rows.x, self.trained_output), rows)
         scores, weights, counts = [], [], []
         for indices, x in pieces(rows.x, self._rows_at_a_time):
-            part = Rows(x, *rows.take_answers(indices))
+            part = Rows(x, *rows.take_labels(indices))
             scores.append(self.score_outputs(self._outputs(x, self.trained_output), part))
             weights.append(part.weights.sum(dtype=np.float64) if part.weights.size else len(indices))
             counts.append(len(indices))
@@ -244,7 +244,7 @@ class MLP:
                                                          rows.targets, rows.weights, dz))}
         if self.output == "softmax":
             loss = kernels.softmax_xent(z, rows.labels, rows.targets, rows.weights, dz)
-            right = z.argmax(axis=1) == beside(rows.answers(), z)
+            right = z.argmax(axis=1) == beside(rows.class_indices(), z)
         else:
             loss = kernels.sigmoid_xent(z, rows.targets, rows.weights, dz)
             right = (z > 0) == beside(rows.targets > 0.5, z)

@@ -12,6 +12,7 @@ the checksum under "crc32".
 import hashlib
 import json
 import os
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +23,11 @@ from ..files import UNREADABLE, checksum, to_bytes, write_atomically
 from ..input.arrays import on_host
 from ..input.stored import parts
 from ..kernels import update_rules
+from ..losses import instance_of
 from ..optimizers import OptimizerState
+from ..schedules import rates_of
 
-FORMAT = 1
+FORMAT = 2
 _KEY = "fastmlp_checkpoint"
 
 
@@ -140,29 +143,49 @@ class Checkpoint:
                              "Pass the same ones to resume it, or another path (or delete the file) to start anew")
 
 
-DATA = ("X", "y", "sample_weight or class_weight", "validation_data", "model")
+# Entries of a record that are of one process's rows alone, and shown to nobody: fingerprints.
+DATA = ("X", "y", "sample_weight", "validation_data", "model")
+# Options that change no bit, and what the record says more exactly.
+_LEFT_OUT = ("n_threads", "verbose", "callbacks", "checkpoint")
 
 
-def run_record(options, batch_size, rows, train_rows, validation, model, watch):
-    """All that decides the course of a run, by argument of `train`: plain values, and for arrays their SHA-256.
+def run_record(run, rows, train_rows, validation):
+    """All that decides the course of a run, by argument of `train`: every option, and of arrays their SHA-256.
 
-    model : the net before its first step. n_threads, verbose and callbacks are left out: they change no bits.
+    run : the `Run` before its first step; rows, validation : what users passed, before class weights, label smoothing
+        and scaling: these are options
     """
-    kept = model.optimizer_state
-    return {
-        "hidden": model.sizes[1:-1], "activation": model.activations, "dropout": model.dropout, "loss": model.loss,
-        "dtype": str(model.dtype), "device": devices.choose(options.device)[0], "precision": options.precision,
-        "initializer": options.initializer,
-        "optimizer": repr(options.optimizer), "schedule": _name(options.schedule), "l2": options.l2,
-        "epochs": options.epochs, "batch_size": batch_size, "validation_fraction": options.validation_fraction,
-        "early_stopping": repr(watch and watch.rule), "seed": options.seed,
+    options, model, kept = run.options, run.model, run.model.optimizer_state
+    record = {field.name: _text(getattr(options, field.name)) for field in fields(options)
+              if field.name not in ("net", *_LEFT_OUT)}
+    return record | {
+        "hidden": model.sizes[1:-1], "activation": model.activations, "dropout": model.dropout,
+        "dtype": str(model.dtype), "loss": _text(instance_of(model.loss, model.task.loss_parameter)),
+        "device": devices.choose(options.device)[0], "batch_size": run.batch_size,
+        "early_stopping": _text(run.watch and run.watch.rule), "schedule": _rates(run),
         "window_rows": getattr(rows.x, "window_rows", None),
         "X": _fingerprint(rows.x),
         "y": _fingerprint(rows.labels, rows.targets, *([] if model.classes is None else [model.classes])),
-        "sample_weight or class_weight": _fingerprint(rows.weights),
+        "sample_weight": _fingerprint(rows.weights),
         "validation_data": None if validation is None else _fingerprint(train_rows, *validation),
-        "model": _fingerprint(model.parameters, *(() if kept is None else (kept.s1, kept.s2))),
+        "model": None if not run.continued else _fingerprint(model.parameters,
+                                                             *(() if kept is None else (kept.s1, kept.s2))),
     }
+
+
+def _text(option):
+    """An option as JSON holds it."""
+    return option if option is None or type(option) in (bool, int, float, str) else repr(option)
+
+
+def _rates(run):
+    """The schedule's name and all its learning rates: two functions of one name are not one schedule."""
+    options, digest = run.options, hashlib.sha256()
+    for epoch in range(options.epochs):
+        digest.update(rates_of(options.schedule, options.optimizer.learning_rate, epoch, options.epochs * run.steps,
+                               run.steps))
+    named = options.schedule if hasattr(options.schedule, "__qualname__") else type(options.schedule)
+    return f"{named.__qualname__}, learning rates {digest.hexdigest()[:16]}"
 
 
 def _fingerprint(*arrays):
@@ -172,11 +195,3 @@ def _fingerprint(*arrays):
         for part in parts(array):
             digest.update(np.ascontiguousarray(on_host(part)).reshape(-1).view(np.uint8))
     return digest.hexdigest()
-
-
-def _name(schedule):
-    """A schedule of ours with its numbers; another callable by its name."""
-    if type(schedule).__module__ == "fastmlp.schedules":
-        return repr(schedule)
-    named = schedule if hasattr(schedule, "__qualname__") else type(schedule)
-    return f"{named.__module__}.{named.__qualname__}"
