@@ -39,7 +39,7 @@ DTYPES = (np.float32, np.float64)
 INTEGERS = {
     "m", "n", "k", "count", "activation", "training", "threshold", "seed", "layer", "step", "rule", "loss", "first",
     "layers", "steps", "block_rows", "gradients_at", "times_slope", "c0", "c1", "c2", "c3", "k0", "k1", "x_at",
-    "w_at", "b_at", "y_at", "z_at", "dz_at", "dx_at", "out_at", "slopes_at", "down", "piece_rows", "pieces", "limit",
+    "w_at", "b_at", "y_at", "z_at", "dz_at", "dx_at", "out_at", "slopes_at", "tiles", "piece_rows", "pieces", "limit",
     "at", "weighted", "state",
 }
 INTEGER_ARRAYS = {"control", "order", "labels", "right", "updates", "mistakes", "indices", "found", "rows"}

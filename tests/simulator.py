@@ -73,6 +73,7 @@ class Stream:
         CALLS.append(("synchronize", self))
 
 
+MOST_BLOCKS = 2 ** 31 - 1             # of a grid; all of ours have one dimension
 CALLS = collections.deque(maxlen=64)  # the latest launches, copies and waits with their streams
 
 
@@ -133,15 +134,22 @@ def exchange(value):
     return thread.value, thread.number & 31
 
 
+def run_blocks(function, arguments, blocks, threads):
+    with np.errstate(all="ignore"):
+        for x in range(blocks):
+            Block(function, arguments, threads, SimpleNamespace(x=x, y=0, z=0)).run()
+
+
 class Kernel:
     def __init__(self, function, launch_bounds=None):
         self.function, self.launch_bounds = function, launch_bounds
 
     def __getitem__(self, configuration):
-        grid, threads, *stream = configuration
+        blocks, threads, *stream = configuration
         stream = stream[0] if stream else 0
         assert self.launch_bounds in (None, threads), f"compiled for {self.launch_bounds} threads, not {threads}"
-        across, down = grid if isinstance(grid, tuple) else (grid, 1)
+        assert 0 < blocks <= MOST_BLOCKS, f"a grid of {blocks} blocks"
+        assert threads <= 1024, f"a block of {threads} threads"
 
         def launch(*arguments):
             CALLS.append(("launch", stream))
@@ -153,10 +161,7 @@ class Kernel:
             arguments = [Memory(a) if isinstance(a, np.ndarray) else a for a in arguments]
             for a in arguments:
                 assert not isinstance(a, Memory) or a.size > 0, "the driver cannot allocate an empty array"
-            with np.errstate(all="ignore"):
-                for y in range(down):
-                    for x in range(across):
-                        Block(self.function, arguments, threads, SimpleNamespace(x=x, y=y, z=0)).run()
+            run_blocks(self.function, arguments, blocks, threads)
 
         return launch
 
@@ -360,8 +365,8 @@ class Machine:
             if isinstance(launch, part("large").Product):
                 multiply(launch)
             else:
-                kernel, grid, threads, arguments = launch
-                kernel[grid, threads](*arguments)
+                kernel, blocks, threads, arguments = launch
+                kernel[blocks, threads](*arguments)
             self.launched += 1
 
     def capture(self, launches, repeats):

@@ -82,12 +82,13 @@ def test_large_tile(dtype):
     x, w, b, dz = (cases.integers(rng, s, dtype) for s in ((m, k), (k, n), (n,), (m, n)))
     y, dx, dw, db = (cases.blank(s, dtype) for s in ((m, n), (m, k), (k, n), (n,)))
     control, none = one_batch(m), np.zeros(1, dtype)
-    found.forward[(2, 2), tile.threads](x.ravel(), 0, w.ravel(), 0, b, 0, control, k, n, act.RELU, y.reshape(-1), 0,
-                                        none, 0, 0, none[0], 0, 0, 0)
+    found.forward[tile.count(m, n), tile.threads](x.ravel(), 0, w.ravel(), 0, b, 0, control, k, n, act.RELU,
+                                                  y.reshape(-1), 0, none, 0, 0, none[0], 0, 0, 0)
     np.testing.assert_array_equal(y, np.maximum(x @ w + b, 0))
-    found.input_gradient[(1, 2), tile.threads](dz.ravel(), 0, w.ravel(), 0, control, k, n, 0, dx.reshape(-1), 0)
+    found.input_gradient[tile.count(m, k), tile.threads](dz.ravel(), 0, w.ravel(), 0, control, k, n, 0, dx.reshape(-1),
+                                                         0)
     np.testing.assert_array_equal(dx, dz @ w.T)
-    found.weight_gradient[(2, 1), tile.threads](x.ravel(), dz.ravel(), control, k, n, dw.reshape(-1), db)
+    found.weight_gradient[tile.count(k + 1, n), tile.threads](x.ravel(), dz.ravel(), control, k, n, dw.reshape(-1), db)
     np.testing.assert_array_equal(dw, x.T @ dz)
     np.testing.assert_array_equal(db, dz.sum(axis=0))
 
@@ -103,13 +104,11 @@ def test_tensor_cores(precision, size, shape):
     y, dx, dw, db = (cases.blank(s, np.float32) for s in ((m, n), (m, k), (k, n), (n,)))
     control, none = one_batch(m), np.zeros(1, np.float32)
 
-    def grid(rows, columns):
-        return -(-columns // tile.columns), -(-rows // tile.rows)
-
-    found.forward[grid(m, n), tile.threads](x.ravel(), 0, w.ravel(), 0, b, 0, control, k, n, act.IDENTITY,
-                                            y.reshape(-1), 0, none, 0, 0, none[0], 0, 0, 0)
-    found.input_gradient[grid(m, k), tile.threads](dz.ravel(), 0, w.ravel(), 0, control, k, n, 0, dx.reshape(-1), 0)
-    found.weight_gradient[grid(k + 1, n), tile.threads](x.ravel(), dz.ravel(), control, k, n, dw.reshape(-1), db)
+    found.forward[tile.count(m, n), tile.threads](x.ravel(), 0, w.ravel(), 0, b, 0, control, k, n, act.IDENTITY,
+                                                  y.reshape(-1), 0, none, 0, 0, none[0], 0, 0, 0)
+    found.input_gradient[tile.count(m, k), tile.threads](dz.ravel(), 0, w.ravel(), 0, control, k, n, 0, dx.reshape(-1),
+                                                         0)
+    found.weight_gradient[tile.count(k + 1, n), tile.threads](x.ravel(), dz.ravel(), control, k, n, dw.reshape(-1), db)
     x, w, b, dz = (a.astype(np.float64) for a in (x, w, b, dz))
     for ours, exact in ((y, x @ w + b), (dx, dz @ w.T), (dw, x.T @ dz), (db, dz.sum(axis=0))):
         # Within the tolerance, but not exact: what was rounded has to show.

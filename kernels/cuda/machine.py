@@ -22,7 +22,7 @@ class Launch(NamedTuple):
     """One kernel call, to be run now or captured in a graph."""
 
     kernel: object
-    grid: tuple
+    blocks: int
     threads: int
     arguments: tuple
 
@@ -107,8 +107,8 @@ class Gpu:
             if isinstance(launch, Product):
                 cublas.multiply(launch, self.stream.ptr)
             else:
-                kernel, grid, threads, arguments = launch
-                kernel[grid, threads, self.numba_stream](*arguments)
+                kernel, blocks, threads, arguments = launch
+                kernel[blocks, threads, self.numba_stream](*arguments)
 
     def capture(self, launches, repeats):
         """A graph of `repeats` times these launches, all of them run before: compiling cannot be captured, nor what

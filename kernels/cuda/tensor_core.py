@@ -143,5 +143,4 @@ def define(precision, size):
 def choose_tile(precision, rows, columns):
     """As `dense.choose_tile`."""
     large = define(precision, "large")
-    blocks = -(-rows // large.rows) * -(-columns // large.columns)
-    return large if blocks >= 2 * 132 else define(precision, "small")
+    return large if large.count(rows, columns) >= 2 * 132 else define(precision, "small")

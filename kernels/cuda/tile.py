@@ -41,6 +41,10 @@ class Tile:
     shared: int                  # elements of shared memory that the kernel provides, aligned to ALIGNMENT
     multiply: Callable
 
+    def count(self, rows, columns):
+        """How many tiles a matrix of that size has."""
+        return -(-rows // self.rows) * -(-columns // self.columns)
+
 
 @functools.cache
 def define(dtype, size):
