@@ -116,6 +116,25 @@ def test_tensor_cores(precision, size, shape):
         assert cases.error(ours, exact) < cases.PRECISION_TOLERANCE[precision]
 
 
+@pytest.mark.parametrize("precision", ["float32", "tf32"])
+@pytest.mark.parametrize("size", ["small", "large"])
+def test_pieces_without_rows(precision, size):
+    """A step at rest, and the last piece of a short batch: the depth of their product is 0 or less; gradient 0."""
+    define = part("tile").define if precision == "float32" else part("tensor_core").define
+    tile = define(np.float32 if precision == "float32" else precision, size)
+    rng, (m, k, n), pieces = np.random.default_rng(0), (5, 3, 2), 3
+    x, dz = cases.integers(rng, (m, k), np.float32), cases.integers(rng, (m, n), np.float32)
+    out = cases.blank((pieces, k + 1, n), np.float32)
+    split = part("dense").kernels(np.float32, tile).split_gradient
+    for rows in (m, 0):
+        split[pieces, tile.threads](x.ravel(), 0, dz.ravel(), 0, part("control").one_batch(rows), k, n, 1, 4,
+                                    out.reshape(-1))
+        for piece in range(pieces):
+            part_of = slice(4 * piece, min(4 * piece + 4, rows))
+            np.testing.assert_array_equal(out[piece, :k], x[part_of].T @ dz[part_of])
+            np.testing.assert_array_equal(out[piece, k], dz[part_of].sum(axis=0))
+
+
 def test_nan_is_seen(kernels):
     x, w = np.ones((9, 5), np.float32), np.ones((5, 17), np.float32)
     b, y = np.zeros(17, np.float32), np.zeros((9, 17), np.float32)

@@ -117,7 +117,8 @@ def define(precision, size):
             for j in range(across):
                 for r in range(4):
                     acc[i, j, r] = zero
-        fetch(a, a_at, a_row, a_step, ones, rows, b, b_at, b_step, b_column, columns, 0, depth, shared, 0)
+        if depth > 0:                                       # else nobody would wait for it
+            fetch(a, a_at, a_row, a_step, ones, rows, b, b_at, b_step, b_column, columns, 0, depth, shared, 0)
         at = 0
         for p in range(0, depth, DEPTH):
             if p + DEPTH < depth:
