@@ -172,6 +172,17 @@ def instructions(entry, cc, folder):
     return subprocess.run([tool, "-c", file], capture_output=True, text=True, check=True).stdout
 
 
+def busiest_loop(text):
+    """(multiply-adds, all instructions) of the stretch without branches that has the most of the former."""
+    stretches = [[]]
+    for line in text.splitlines():
+        if found := re.match(r"\s*/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z]\w*)", line):
+            stretches[-1].append(found[1])
+        if line.startswith(".L_") or (found and found[1] in ("BRA", "EXIT", "RET")):
+            stretches.append([])
+    return max((sum(name in ("FFMA", "DFMA") for name in stretch), len(stretch)) for stretch in stretches)
+
+
 def report(entry, cc):
     """Registers, spills and shared memory by the linker's own words."""
     handle = linked(entry, cc)

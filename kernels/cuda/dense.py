@@ -43,10 +43,10 @@ def kernels(dtype, tile):
 
     @device
     def corner(block, columns):
-        """The first row and column of tile number `block` of a matrix with so many columns."""
-        across = (columns + tile_columns - 1) // tile_columns
-        down = block // across
-        return down * tile_rows, (block - down * across) * tile_columns
+        """The first row and column of tile number `block` of a matrix with so many columns; divided in 32 bits, which take 112
+        instructions less than 64."""
+        across = np.uint32((columns + tile_columns - 1) // tile_columns)
+        return np.int64(np.uint32(block) // across) * tile_rows, np.int64(np.uint32(block) % across) * tile_columns
 
     @cuda.jit(launch_bounds=threads)
     def forward(x, x_at, w, w_at, b, b_at, control, k, n, activation, y, y_at, slopes, slopes_at, training, factor,
