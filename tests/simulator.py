@@ -3,8 +3,9 @@
 A kernel's Python source runs once for every CUDA thread, as greenlets of one thread of the operating system, which
 change over only at barriers. That is some hundred times quicker than the threads of Numba's own simulator, has the
 shuffles and warp barriers that one lacks, and finds what a GPU would not tell: barriers that not all threads reach,
-indices below zero, asynchronous copies that are read before they were waited for, or never waited for. Threads that run in another order (`in_turn`) show where a barrier is missing. What it cannot find:
-races that no order of whole stretches between barriers shows (compute-sanitizer does), types (the compile test does).
+indices below zero, asynchronous copies that are read before they were waited for, or never waited for. Threads that run
+in another order (`in_turn`) show where a barrier is missing. What it cannot find: races that no order of whole
+stretches between barriers shows (compute-sanitizer does), types (the compile test does).
 """
 import collections
 import contextlib

@@ -1,4 +1,4 @@
-"""Grids of many rows: no launch has more blocks or threads than a GPU takes. Kernels are not run: only launches count."""
+"""Grids of many rows: no launch has more blocks or threads than a GPU takes. Kernels are not run."""
 import numpy as np
 import pytest
 
@@ -54,5 +54,5 @@ def test_a_training_step_of_one_large_batch(launched, precision):
 def test_what_a_gpu_would_refuse_is_refused(launched):
     kernel = part("steps").sum_weights
     for blocks, threads in ((0, 256), (2 ** 31, 256), (1, 128)):
-        with pytest.raises(AssertionError, match="blocks|threads"):
+        with pytest.raises(AssertionError, match=r"blocks|threads"):
             kernel[blocks, threads]()

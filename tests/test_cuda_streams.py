@@ -14,14 +14,9 @@ pytest.importorskip("greenlet", reason="the simulator needs greenlet: pip instal
 from simulator import CALLS, DeviceArray, Stream, simulated
 from test_operands import BACKWARD, BATCH, DENSE, DROPOUT, GATHER, ONLINE, POINTWISE, REFUSED, SIGMOID, UPDATE, XENT
 
-UNITS = {"x": np.eye(3, dtype=np.float32), "rows": np.array([2, 0]), "labels": np.array([0, 1, 0]), "weights": None,
-         "positive": np.ones(2), "negative": np.ones(2), "l2": 0.0, "l1": 0.0, "intercept": 1.0, "steps": 0,
-         "active": np.ones(2, bool), "theta": np.zeros((2, 3), np.float32), "bias": np.zeros(2, np.float32),
-         "shrunk": np.empty((0, 0), np.float32), "totals": np.zeros((2, 3))}
 OPERATIONS = {"dense_forward": DENSE, "dense_backward": BACKWARD, "softmax_xent": XENT, "sigmoid_xent": SIGMOID,
               "squared_error": SIGMOID, "pointwise_loss": POINTWISE, "gather": GATHER, "dropout": DROPOUT,
-              "update": UPDATE, "perceptron_online": ONLINE, "perceptron_batch": BATCH, "perceptron_epoch": UNITS,
-              "shuffle": {"rows": np.arange(5), "seed": 1}}
+              "update": UPDATE, "perceptron_online": ONLINE, "perceptron_batch": BATCH}
 NUMBERS = {"softmax_xent", "sigmoid_xent", "squared_error", "pointwise_loss", "perceptron_online", "perceptron_batch"}
 # Where the CPU says the same in other words.
 WORDS = {"dz may be dy, but": "it may be dy, but", "needs z, targets": "needs z .*, targets"}
@@ -149,17 +144,6 @@ def test_outputs_that_are_left_out_come_in_kind(monkeypatch):
             np.testing.assert_array_equal(y.array, 7)
             assert type(simulated.dropout(kind(x), 0.5, 1, 2, 3, stream=stream)) is kind
     assert type(simulated.dense_forward(x.view(DeviceArray), w, b, 0, stream=7)) is DeviceArray
-
-
-@pytest.mark.parametrize(("change", "message"), [
-    ({"active": np.ones(2)}, "active must be bool"), ({"rows": np.array([0, 3])}, "rows must lie in 0 .. 2"),
-    ({"totals": np.zeros((2, 2))}, "needs x"), ({"labels": np.arange(2)}, "needs x"), ({"l1": 0.1}, "needs shrunk"),
-    ({"positive": np.ones(2, np.float32)}, "positive must be float64"),
-    ({"bias": UNITS["theta"][0, :2]}, "share memory"),
-])
-def test_refused_by_perceptron_epoch(change, message):
-    with pytest.raises((ValueError, TypeError), match=f"perceptron_epoch: .*{message}"):
-        simulated.perceptron_epoch(*(UNITS | change).values())
 
 
 def test_strided_memory_is_refused():

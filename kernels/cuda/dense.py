@@ -43,8 +43,8 @@ def kernels(dtype, tile):
 
     @device
     def corner(block, columns):
-        """The first row and column of tile number `block` of a matrix with so many columns; divided in 32 bits, which take 112
-        instructions less than 64."""
+        """The first row and column of tile number `block` of a matrix with so many columns. Divided in 32 bits, which
+        take 112 instructions less than 64."""
         across = np.uint32((columns + tile_columns - 1) // tile_columns)
         return np.int64(np.uint32(block) // across) * tile_rows, np.int64(np.uint32(block) % across) * tile_columns
 

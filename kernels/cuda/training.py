@@ -15,7 +15,7 @@ import numpy as np
 
 from .. import activations as codes
 from .. import update_rules
-from . import gradient, loss_ops, losses, narrow, network, one_against_rest, ops, perceptron, steps, tensor_core
+from . import gradient, loss_ops, losses, narrow, network, ops, perceptron, steps, tensor_core
 from .control import BATCH, CONSTANTS, LABELLED, LENGTH, LISTED, ROWS, START, STEP, TOTAL_ROWS, WEIGHTED
 from .data import JUDGED, TRAINED, make_data, resident
 from .dense import choose_tile
@@ -28,8 +28,8 @@ GRAPH_STEPS, GRAPH_FLOPS = 64, 2e11
 BLOCK_ROWS, BLOCK_NUMBERS = 4096, 1 << 24
 OPERATIONS = {"philox": ops.philox_words} | {operation.__name__: operation for operation in (
     loss_ops.pointwise_loss, loss_ops.sigmoid_xent, loss_ops.softmax_xent, loss_ops.squared_error, ops.dense_backward,
-    ops.dense_forward, ops.dropout, ops.gather, ops.update, one_against_rest.perceptron_epoch, one_against_rest.shuffle,
-    perceptron.perceptron_batch, perceptron.perceptron_online)}
+    ops.dense_forward, ops.dropout, ops.gather, ops.update, perceptron.perceptron_batch,
+    perceptron.perceptron_online)}
 
 
 class State:
