@@ -2,6 +2,7 @@
 
 `python tests/cuda_compiler.py` prints the table.
 """
+import contextlib
 import os
 import re
 import subprocess
@@ -17,7 +18,7 @@ if not REQUIRED:
 
 import cuda_compiler  # noqa: E402
 
-from fastmlp.kernels.cuda import control  # noqa: E402
+from fastmlp.kernels.cuda import control, shims  # noqa: E402
 
 REGISTERS = 65_536               # of a multiprocessor: two blocks fit
 # Which of the three architectures float64 kernels are compiled for: they differ from the others' in width alone.
@@ -87,6 +88,26 @@ def test_every_kernel_is_in_the_table():
     written = sum(len(re.findall(r"^ *@cuda\.jit", path.read_text(encoding="utf-8"), re.M)) for path in sources)
     names = {entry.kernel.py_func.__qualname__ + entry.kernel.py_func.__module__ for entry in ENTRIES}
     assert len(names) == written
+
+
+@pytest.mark.parametrize(("versions", "message"), [
+    ({"nvidia-nvvm": "13.5.37", "nvidia-nvjitlink": "13.5.2"}, ""),
+    ({"nvidia-nvvm": "13.0.88", "nvidia-nvjitlink": "13.5.37"}, ""),
+    ({"nvidia-nvvm": "13.5.37"}, ""),
+    ({"nvidia-nvvm": "13.5.37", "nvidia-nvjitlink": "13.0.88"},
+     r"nvidia-nvvm 13.5.37 is newer than nvidia-nvjitlink 13.0.88.*pip install 'nvidia-nvvm==13.0.\*'"),
+    ({"nvidia-cuda-nvcc-cu12": "12.10.1", "nvidia-nvjitlink-cu12": "12.9.86"}, "12.10.1 is newer than"),
+])
+def test_an_nvvm_newer_than_its_linker_is_refused(versions, message):
+    from importlib.metadata import PackageNotFoundError
+
+    def version(package):
+        if package not in versions:
+            raise PackageNotFoundError(package)
+        return versions[package]
+
+    with pytest.raises(ImportError, match=message) if message else contextlib.nullcontext():
+        shims.check_linker(version)
 
 
 def test_numpy_without_row_stack():

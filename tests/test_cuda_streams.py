@@ -3,6 +3,8 @@ import contextlib
 import copy
 import inspect
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,7 +13,7 @@ import pytest
 from fastmlp.kernels import reference
 
 pytest.importorskip("greenlet", reason="the simulator needs greenlet: pip install 'fastmlp[test]'")
-from simulator import CALLS, DeviceArray, Stream, simulated
+from simulator import CALLS, DeviceArray, Stream, part, simulated
 from test_operands import BACKWARD, BATCH, DENSE, DROPOUT, GATHER, ONLINE, POINTWISE, REFUSED, SIGMOID, UPDATE, XENT
 
 OPERATIONS = {"dense_forward": DENSE, "dense_backward": BACKWARD, "softmax_xent": XENT, "sigmoid_xent": SIGMOID,
@@ -130,8 +132,8 @@ def test_outputs_that_are_left_out_come_in_kind(monkeypatch):
         return made[-1][1]
 
     made = []
-    monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(
-        empty=empty, cuda=SimpleNamespace(ExternalStream=current)))
+    monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(empty=empty))
+    monkeypatch.setattr(part("streams"), "cupy_stream", lambda gpu, address: current(address))
     monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=SimpleNamespace(
         ExternalStream=lambda address, device: address, stream=current)))
     x = np.ones((4, 6), np.float32)
@@ -144,6 +146,66 @@ def test_outputs_that_are_left_out_come_in_kind(monkeypatch):
             np.testing.assert_array_equal(y.array, 7)
             assert type(simulated.dropout(kind(x), 0.5, 1, 2, 3, stream=stream)) is kind
     assert type(simulated.dense_forward(x.view(DeviceArray), w, b, 0, stream=7)) is DeviceArray
+
+
+class OwnStream:
+    """A stream as CuPy 14 makes it of another's: it destroys the CUDA stream with itself."""
+
+    destroyed = ()
+
+    @classmethod
+    def from_external(cls, other):
+        stream = cls()
+        version, stream.address = other.__cuda_stream__()
+        assert version == 0
+        return stream
+
+    def __del__(self):
+        OwnStream.destroyed += (self.address,)
+
+
+@pytest.mark.parametrize("version", [13, 14])
+def test_a_callers_stream_is_not_destroyed(monkeypatch, version):
+    streams = part("streams")
+    module = SimpleNamespace(Stream=OwnStream) if version == 14 else SimpleNamespace(
+        Stream=object, ExternalStream=lambda address: SimpleNamespace(address=address))
+    monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(cuda=module))
+    streams.cupy_stream.cache_clear()
+    assert streams.cupy_stream(0, 7).address == 7
+    assert streams.cupy_stream(0, 7) is streams.cupy_stream(0, 7) is not streams.cupy_stream(1, 7)
+    assert OwnStream.destroyed == ()
+    monkeypatch.setattr(OwnStream, "__del__", lambda self: None)
+    streams.cupy_stream.cache_clear()
+
+
+def test_constants_stay_where_a_captured_graph_reads_them():
+    first = part("streams").constant(1, 2, 3)
+    for number in range(1000):
+        part("streams").constant(number)
+    assert part("streams").constant(1, 2, 3) is first
+
+
+def test_one_machine_for_a_gpu(monkeypatch):
+    """However it is asked for, from whatever thread: one stream, and one lock around it."""
+    machine = part("machine")
+    class Gpu:
+        def __init__(self, index):
+            time.sleep(0.01)
+            self.index = index
+
+    monkeypatch.setattr(machine, "Gpu", Gpu)
+    monkeypatch.setattr(machine, "_GPUS", {})
+    monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(cuda=SimpleNamespace(
+        Device=lambda: SimpleNamespace(id=1))))
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(machine.gpu, [None, 1] * 8))
+    assert all(gpu is found[0] for gpu in found)
+    assert machine.gpu() is machine.gpu(1) is not machine.gpu(0)
+    assert (machine.gpu().index, machine.gpu(0).index) == (1, 0)
+    package = part("training")
+    monkeypatch.setattr(package, "gpu", machine.gpu)
+    assert package.on() is package.on(1) is package.on(None) is not package.on(0)
+    package._on.cache_clear()
 
 
 def test_strided_memory_is_refused():

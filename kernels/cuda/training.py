@@ -313,6 +313,10 @@ def block_controls(machine, data, block):
 
 
 @functools.cache
+def _on(machine):
+    return Training(machine)
+
+
 def on(index=None):
-    """The kernels on the GPU of that number."""
-    return Training(gpu(index))
+    """The kernels on the GPU of that number; None: on the one that is current in CuPy."""
+    return _on(gpu(index))
