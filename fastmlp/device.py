@@ -5,9 +5,12 @@ Imports nothing of ours but kernels, and each kernel package only when it is cho
 import difflib
 import functools
 import importlib
+import logging
 import os
 import sys
 from importlib.util import find_spec
+
+log = logging.getLogger("fastmlp")
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"     # the environment variable by which launchers give processes their GPUs
 PRECISIONS = ("float32", "tf32", "bf16")
@@ -23,8 +26,8 @@ def choose(device="auto"):
     Parameters
     ----------
     device : "cpu" (compiled kernels), "cuda" (the first NVIDIA GPU), "cuda:1" (the second, and so on), "reference"
-        (plain NumPy) or "auto": what the environment variable FASTMLP_DEVICE names, else a GPU if CuPy sees one,
-        else "cpu".
+        (plain NumPy) or "auto": what the environment variable FASTMLP_DEVICE names, else a GPU if CuPy sees one and a
+        kernel compiles and runs on it, else "cpu".
 
     Raises
     ------
@@ -44,7 +47,9 @@ def choose(device="auto"):
         raise TypeError(f"device must be a name such as 'auto' or 'cpu', got {wanted!r}")
     if wanted == "auto":
         found, reason = gpus()
-        return ("cuda", f"CuPy sees {found[0]}") if found else ("cpu", f"no GPU: {reason}")
+        if found and (reason := broken()) is None:
+            return "cuda", f"CuPy sees {found[0]}"
+        return "cpu", f"no GPU: {reason}"
     if wanted == "cuda" or (wanted.startswith("cuda:") and wanted[5:].isdigit()):
         found, reason = gpus()
         if _index(wanted) >= len(found):
@@ -73,6 +78,18 @@ def gpus():
     except (runtime.CUDARuntimeError, ImportError, OSError) as error:
         return (), f"CuPy sees none ({error})"
     return names, "" if names else "CuPy sees none"
+
+
+@functools.cache
+def broken():
+    """Why no kernel runs on the first GPU, or None. The smallest is compiled there, once in a process: 0.1 s."""
+    try:
+        importlib.import_module("fastmlp.kernels.cuda").on(0).philox(0, 0, 0, 0, 0, 0)
+    except Exception as error:           # NVVM, the linker, the driver: whatever may be missing or of the wrong version
+        log.warning("device='auto' takes the CPU, as kernels cannot be compiled for the GPU that CuPy sees; "
+                    "device='cuda' shows where it fails: %s: %s", type(error).__name__, error)
+        return f"kernels cannot be compiled for the one that CuPy sees ({type(error).__name__}: {error})"
+    return None
 
 
 def of_rank(device, rank, visible):

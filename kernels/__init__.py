@@ -45,8 +45,9 @@ perceptron_epoch(x, rows, labels, weights, positive, negative, l2, l1, intercept
     scikit-learn's perceptron: K units θ_c (K, k), each one class against the rest, online through `rows`: where
     y (θᵀx + b) ≤ 0 then θ ← θ + η y w x, b ← b + intercept η y w, with η = positive[c] or negative[c];
     before that θ ← (1 - l2) θ, after it the cumulative l1 penalty. Details: `cpu.perceptron_epoch`.
+    `reference` and `cpu` alone: every row waits for the one before, which a GPU has no use for.
 shuffle(rows, seed)
-    rows (m,) int64 in another order, by Fisher and Yates with xorshift32 (Marsaglia 2003)
+    rows (m,) int64 in another order, by Fisher and Yates with xorshift32 (Marsaglia 2003); `reference` and `cpu` alone
 update(rule, hyper, learning_rate, step, w, g, s1, s2)
     one optimizer step on flat arrays, in place: see `update_rules`
 dropout(x, rate, seed, step, layer, y=None) -> y

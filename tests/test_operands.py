@@ -69,7 +69,7 @@ REFUSED = [
     ("sigmoid_xent", SIGMOID, {"z": ones(2, 0), "dz": ones(2, 0), "targets": ones(2, 0)}, "at least one column"),
     ("squared_error", SIGMOID, {"targets": ones(2, 2)}, "needs z, targets"),
     ("squared_error", SIGMOID, {"z": ones(2, 0), "dz": ones(2, 0), "targets": ones(2, 0)}, "at least one column"),
-    ("pointwise_loss", POINTWISE, {"loss": 99}, "loss must be HUBER"),
+    ("pointwise_loss", POINTWISE, {"loss": 99}, "loss must be the code of an elementwise loss"),
     ("gather", GATHER, {"rows": np.array([0, 5])}, "rows must lie in"),
     ("gather", GATHER, {"rows": np.array([0.0, 1.0], F)}, "rows must be int64"),
     ("gather", GATHER, {"out": ones(2, 3, dtype=np.int32)}, "out must be float32 or float64"),

@@ -14,6 +14,7 @@ from .operands import apart, operand, output, same_start, whole
 from .pointers import at, get, keep_alive, lanes, load, load_first, next_line, put, step, store, store_first
 from .simd import ROWS
 
+ELEMENTWISE, TRAINABLE = codes.ELEMENTWISE, codes.TABLE.codes(lambda record: record.trainable)
 # Packing a panel of B is a pass over it: it pays from three tiles of rows on, later where B stays in the first level of
 # cache by itself.
 PACK_FROM, PACK_SMALL_FROM, SMALL_BYTES = 2 * ROWS, 16 * ROWS, 1 << 16
@@ -67,8 +68,8 @@ def dense_forward(x, w, b, activation, y=None):
     output(y, 2, "dense_forward: y")
     if w.shape[0] != k or b.shape[0] != n or y.shape[0] != m or y.shape[1] != n:
         raise ValueError("dense_forward: needs x (m, k), w (k, n), b (n,), y (m, n)")
-    if not codes.IDENTITY <= activation <= codes.SIGN:
-        raise ValueError("dense_forward: activation must be a code of kernels.activations, identity to sign")
+    if activation not in ELEMENTWISE:
+        raise ValueError("dense_forward: activation must be the code of an elementwise one of kernels.activations")
     if not (apart(y, x) and apart(y, w) and apart(y, b)):
         raise ValueError("dense_forward: y is written and must not share memory with x, w or b")
     px, pb = at(x, 0), at(b, 0)
@@ -128,7 +129,7 @@ def dense_backward(x, w, y, dy, activation, dz, dx, dw, db):
         raise ValueError("dense_backward: needs x (m, k), w (k, n) and y, dy, dz (m, n)")
     if dw.shape != (k, n) or db.shape[0] != n or (dx.size > 0 and dx.shape != (m, k)):
         raise ValueError("dense_backward: needs dw (k, n), db (n,), dx (m, k) or empty")
-    if not codes.IDENTITY <= activation <= codes.SILU:
+    if activation not in TRAINABLE:
         raise ValueError("dense_backward: activation must be a trainable code of kernels.activations")
     if not (same_start(dz, dy) or apart(dz, dy)):
         raise ValueError("dense_backward: dz may be dy, but must not overlap it otherwise")

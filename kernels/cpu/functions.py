@@ -1,123 +1,133 @@
-"""Activations, slopes and optimizer rules compiled for vectors, as loops over tiles chosen by code.
+"""Activations, slopes, optimizer rules and losses compiled for this machine from the records of the catalogue.
 
-The code is compared once a tile, outside the loops, so an activation costs what its arithmetic costs.
+What chooses among them by code is a chain of comparisons, generated from the table: a link is compiled for each record,
+and calls the next one where the code is not its own. A code is compared once a tile or once a row, outside the loops,
+so a record costs what its arithmetic costs. Unknown codes are refused where people pass them; the end of a chain
+computes nothing, or NaN.
 """
-from .. import activations as codes
-from .. import update_rules
+import functools
+import math
+
+import numpy as np
+
+from .. import activations, catalogue, update_rules
+from ..catalogue import binder
 from .gemm import panel_width
 from .jit import inlined, outlined
-from .pointers import lanes, load, load_first, store, store_first
-from .simd import select, sqrt
-from .vector_math import erf, exp, reciprocal_sqrt, tanh
+from .pointers import lanes, like, load, load_first, store, store_first
+from .simd import absolute, select, sqrt
+from .vector_math import erf, exp, log, reciprocal_sqrt, tanh
 
-f = codes.define(inlined, exp, tanh, erf, select)
-relu_slope, leaky_relu_slope, tanh_slope = f.relu_slope, f.leaky_relu_slope, f.tanh_slope
-sigmoid_slope, gelu_slope, silu_slope = f.sigmoid_slope, f.gelu_slope, f.silu_slope
-rules = update_rules.define(inlined, sqrt, reciprocal_sqrt)
-step_constants = rules.step_constants
+of_vectors = binder(inlined, {"exp": exp, "log": log, "tanh": tanh, "erf": erf, "sqrt": sqrt, "absolute": absolute,
+                              "reciprocal_sqrt": reciprocal_sqrt, "select": select})
+of_numbers = binder(inlined, {"exp": math.exp, "log": math.log, "log1p": math.log1p, "tanh": math.tanh,
+                              "sqrt": math.sqrt, "like": like})
+of_constants = binder(inlined, {})
+without_decay = of_constants(catalogue.without_decay)
+
+
+def chain(link, table, end):
+    """The first link of a chain: link(code, record, next link), the last of which goes on to `end`."""
+    return functools.reduce(lambda rest, case: link(*case, rest), reversed(table.cases()), end)
 
 
 # ------------------------------------------------------------------------------- activations
 
-def _define_loop(function, slope, slope_takes_z):
-    @outlined
-    def loop(z, bias, bias_step, rows, columns, y, slopes):
-        width = panel_width(z)
-        for v in range(0, columns, lanes(z)):
-            for r in range(rows):
-                i = r * width + v
-                before = load(z, i) + load(bias, r * bias_step + v)
-                after = function(before)
-                store(y, i, after)
-                store(slopes, i, slope(before if slope_takes_z else after))
+def _activation_link(this, record, rest):
+    function = of_vectors(record.f if record.elementwise else activations.identity)   # of whole rows: elsewhere
+    trainable, needs_z = record.trainable, record.needs_z
+    slope = of_vectors(record.slope or activations.one)
 
-    return loop
+    @inlined
+    def link(code, z, bias, bias_step, rows, columns, y, slopes):
+        if code == this:
+            width = panel_width(z)
+            for v in range(0, columns, lanes(z)):
+                for r in range(rows):
+                    i = r * width + v
+                    before = load(z, i) + load(bias, r * bias_step + v)
+                    after = function(before)
+                    store(y, i, after)
+                    if trainable:
+                        store(slopes, i, slope(before if needs_z else after))
+        else:
+            rest(code, z, bias, bias_step, rows, columns, y, slopes)
 
-
-@inlined
-def _same(z):
-    return z
-
-
-@inlined
-def _one(y):
-    return 0.0 * y + 1.0
+    return link
 
 
 @inlined
-def _tanh(z):
-    return tanh(z)
+def _no_activation(code, z, bias, bias_step, rows, columns, y, slopes):
+    pass
 
 
-@inlined
-def _exponential(z):
-    return exp(z)
-
-
-# By code, of one vector; the others are the identity, or of whole rows.
-VECTOR_FUNCTIONS = {codes.RELU: f.relu, codes.LEAKY_RELU: f.leaky_relu, codes.TANH: _tanh, codes.SIGMOID: f.sigmoid,
-                    codes.GELU: f.gelu, codes.SILU: f.silu, codes.SIGN: f.sign, codes.EXP: _exponential}
-
-_identity = _define_loop(_same, _one, False)
-_relu = _define_loop(f.relu, relu_slope, False)
-_leaky_relu = _define_loop(f.leaky_relu, leaky_relu_slope, False)
-_tanh_loop = _define_loop(_tanh, tanh_slope, False)
-_sigmoid = _define_loop(f.sigmoid, sigmoid_slope, False)
-_gelu = _define_loop(f.gelu, gelu_slope, True)
-_silu = _define_loop(f.silu, silu_slope, True)
-_sign = _define_loop(f.sign, _one, False)
-_exp = _define_loop(_exponential, _one, False)
+_activate = chain(_activation_link, activations.TABLE, _no_activation)
 
 
 @outlined
 def activate(code, z, bias, bias_step, rows, columns, y, slopes):
     """y = f(z + bias) and slopes = f' for `rows` rows of a panel, whole vectors until `columns` are covered.
 
-    z, y, slopes point to rows that lie a panel width apart, those of bias bias_step; y may be z.
+    z, y, slopes point to rows that lie a panel width apart, those of bias bias_step; y may be z. What is not
+    elementwise is the identity here.
     """
-    columns = min(columns, panel_width(z))
-    if code == codes.RELU:
-        _relu(z, bias, bias_step, rows, columns, y, slopes)
-    elif code == codes.TANH:
-        _tanh_loop(z, bias, bias_step, rows, columns, y, slopes)
-    elif code == codes.SIGMOID:
-        _sigmoid(z, bias, bias_step, rows, columns, y, slopes)
-    elif code == codes.LEAKY_RELU:
-        _leaky_relu(z, bias, bias_step, rows, columns, y, slopes)
-    elif code == codes.GELU:
-        _gelu(z, bias, bias_step, rows, columns, y, slopes)
-    elif code == codes.SILU:
-        _silu(z, bias, bias_step, rows, columns, y, slopes)
-    elif code == codes.SIGN:
-        _sign(z, bias, bias_step, rows, columns, y, slopes)
-    elif code == codes.EXP:
-        _exp(z, bias, bias_step, rows, columns, y, slopes)
-    else:                                                      # identity; softmax is of whole rows, elsewhere
-        _identity(z, bias, bias_step, rows, columns, y, slopes)
+    _activate(code, z, bias, bias_step, rows, min(columns, panel_width(z)), y, slopes)
+
+
+def _slope_link(this, record, rest):
+    if not record.trainable:
+        return rest
+    slope = of_vectors(record.slope)
+
+    @inlined
+    def link(code, y):
+        if code == this:
+            return slope(y)
+        return rest(code, y)
+
+    return link
 
 
 @inlined
-def slope_vector(code, y):
-    """f' of one vector of outputs (of pre-activations for GELU and SiLU)."""
-    if code == codes.RELU:
-        return relu_slope(y)
-    if code == codes.TANH:
-        return tanh_slope(y)
-    if code == codes.SIGMOID:
-        return sigmoid_slope(y)
-    if code == codes.LEAKY_RELU:
-        return leaky_relu_slope(y)
-    if code == codes.GELU:
-        return gelu_slope(y)
-    if code == codes.SILU:
-        return silu_slope(y)
-    return _one(y)
+def _no_slope(code, y):
+    return 0.0 * y + np.nan
+
+
+# By code, of one vector.
+VECTOR_FUNCTIONS = {code: of_vectors(record.f) for code, record in activations.TABLE.cases() if record.elementwise}
+# f' of one vector of outputs (of pre-activations for those that need z): slope_vector(code, y).
+slope_vector = chain(_slope_link, activations.TABLE, _no_slope)
 
 
 # ------------------------------------------------------------------------------- optimizer rules
 
-def _define_update(rule, slots, moves=True):
+def _constants_link(this, record, rest):
+    constants = of_constants(record.constants)
+
+    @inlined
+    def link(rule, hyper, rate, step):
+        if rule == this:
+            return constants(hyper, rate, step)
+        return rest(rule, hyper, rate, step)
+
+    return link
+
+
+_plain_constants = of_constants(catalogue.plain_constants)
+
+
+@inlined
+def _no_constants(rule, hyper, rate, step):
+    return _plain_constants(hyper, np.nan, step)
+
+
+# `catalogue.StepConstants`: step_constants(rule, hyper, rate, step)
+step_constants = chain(_constants_link, update_rules.TABLE, _no_constants)
+
+
+def _rule_link(this, record, rest):
     """One step on `rows` rows of `count` numbers, `step` apart. Whole vectors, then one masked."""
+    rule, slots, moves = of_vectors(record.step), record.slots, record.moves
 
     @inlined
     def vector(w, g, s1, s2, i, left, l2, constants):
@@ -132,24 +142,27 @@ def _define_update(rule, slots, moves=True):
         if slots > 1:
             store_first(s2, i, second, left)
 
-    @outlined
-    def loop(w, g, s1, s2, rows, count, step, l2, constants):
-        whole = count - count % lanes(w)
-        for r in range(rows):
-            for i in range(r * step, r * step + whole, lanes(w)):
-                vector(w, g, s1, s2, i, lanes(w), l2, constants)
-            if whole < count:
-                vector(w, g, s1, s2, r * step + whole, count - whole, l2, constants)
+    @inlined
+    def link(code, w, g, s1, s2, rows, count, step, l2, constants):
+        if code == this:
+            whole = count - count % lanes(w)
+            for r in range(rows):
+                for i in range(r * step, r * step + whole, lanes(w)):
+                    vector(w, g, s1, s2, i, lanes(w), l2, constants)
+                if whole < count:
+                    vector(w, g, s1, s2, r * step + whole, count - whole, l2, constants)
+        else:
+            rest(code, w, g, s1, s2, rows, count, step, l2, constants)
 
-    return loop
+    return link
 
 
-_sgd = _define_update(rules.sgd, 0)
-_momentum = _define_update(rules.momentum, 1)
-_nesterov = _define_update(rules.nesterov, 1)
-_rmsprop = _define_update(rules.rmsprop, 1)
-_adam = _define_update(rules.adam, 2)
-_gradient = _define_update(rules.gradient, 1, moves=False)
+@inlined
+def _no_rule(rule, w, g, s1, s2, rows, count, step, l2, constants):
+    pass
+
+
+_apply_rule = chain(_rule_link, update_rules.TABLE, _no_rule)
 
 
 @outlined
@@ -158,15 +171,4 @@ def apply_rule(rule, w, g, s1, s2, rows, count, step, l2, constants):
 
     See `update_rules`.
     """
-    if rule == update_rules.SGD:
-        _sgd(w, g, s1, s2, rows, count, step, l2, constants)
-    elif rule == update_rules.MOMENTUM:
-        _momentum(w, g, s1, s2, rows, count, step, l2, constants)
-    elif rule == update_rules.NESTEROV:
-        _nesterov(w, g, s1, s2, rows, count, step, l2, constants)
-    elif rule == update_rules.RMSPROP:
-        _rmsprop(w, g, s1, s2, rows, count, step, l2, constants)
-    elif rule == update_rules.GRADIENT:
-        _gradient(w, g, s1, s2, rows, count, step, l2, constants)
-    else:
-        _adam(w, g, s1, s2, rows, count, step, l2, constants)
+    _apply_rule(rule, w, g, s1, s2, rows, count, step, l2, constants)

@@ -7,7 +7,7 @@ import numpy as np
 
 from .. import update_rules
 from .epoch import Slots, Totals
-from .functions import apply_rule, step_constants
+from .functions import apply_rule, step_constants, without_decay
 from .gemm import panel_width, panels
 from .jit import entry, outlined
 from .layout import N_IN, N_OUT, WT, B, W, cache_aligned
@@ -41,7 +41,7 @@ def _apply_panel(net, slots, gradient, layer, q, rule, l2, constants):
 def apply_tasks(thread, threads, control, net, slots, weight_gradient, bias_gradient, recipe, rate, step_number):
     """One optimizer step, shared among the threads panel by panel. step_number: 1 for the first."""
     constants = step_constants(recipe.rule, recipe.hyper, rate, step_number)
-    bias_constants = constants[:4] + (1.0,) + constants[5:]  # Numba has no starred tuples
+    bias_constants = without_decay(constants)
     while True:
         task = take(control, WEIGHTS_TAKEN)
         if task >= recipe.tasks.shape[0]:

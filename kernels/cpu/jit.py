@@ -24,6 +24,7 @@ from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler
 from numba.core.dispatcher import OmittedArg
 
+from .. import catalogue
 from ..cache import cache_folder
 
 log = logging.getLogger("fastmlp")
@@ -78,6 +79,7 @@ def source_stamp():
     root = Path(__file__).parent.parent
     for path in sorted([*root.glob("*.py"), *root.glob("cpu/*.py")]):
         digest.update(path.name.encode() + path.read_bytes())
+    digest.update(catalogue.stamp().encode())
     return digest.hexdigest()
 
 

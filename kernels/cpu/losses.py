@@ -12,12 +12,15 @@ import math
 import numpy as np
 
 from .. import losses as codes
+from .functions import chain, of_numbers
 from .gemm import SUM_BLOCK, panel_width
 from .jit import inlined, operation, outlined
 from .operands import apart, indices, operand, output, same_start, whole
-from .pointers import at, broadcast, constant, get, lanes, like, load, load_first, put, store, store_first
+from .pointers import at, broadcast, constant, get, lanes, load, load_first, put, store, store_first
 from .simd import first_lanes, max_lanes, select, sum_lanes
 from .vector_math import exp, log
+
+ELEMENTWISE = codes.ELEMENTWISE
 
 
 @inlined
@@ -174,57 +177,6 @@ def _mean_over_outputs(loss):
 
 
 @inlined
-def _sigmoid_xent(parameter, z, t):
-    """l = max(z, 0) - z t + log(1 + e^-|z|), l' = σ(z) - t."""
-    small = math.exp(-abs(z))
-    value = max(z, like(0.0, z)) - z * t + math.log1p(small)
-    return value, (like(1.0, z) if z >= 0 else small) / (like(1.0, z) + small) - t
-
-
-@inlined
-def _squared(parameter, z, t):
-    """l = e², l' = 2 e."""
-    e = z - t
-    return e * e, e + e
-
-
-@inlined
-def _huber(delta, z, t):
-    """l = e²/2 where |e| ≤ δ, else δ (|e| - δ/2); l' = e cut to -δ .. δ. NaN stays NaN, here and below."""
-    e, delta = z - t, like(delta, z)
-    slope = delta if e > delta else -delta if e < -delta else e
-    return slope * (e - like(0.5, z) * slope), slope
-
-
-@inlined
-def _absolute(parameter, z, t):
-    """l = |e|, l' = sign e."""
-    e = z - t
-    slope = like(1.0, z) if e > 0 else like(-1.0, z) if e < 0 else e
-    return slope * e, slope
-
-
-@inlined
-def _quantile(q, z, t):
-    """l = (1 - q) e where e > 0, else -q e; l' the factor of e."""
-    e = z - t
-    slope = like(1.0 - q, z) if e > 0 else like(-q, z) if e < 0 else e
-    return slope * e, slope
-
-
-@inlined
-def _poisson(parameter, z, t):
-    """l = e^z - t - t (z - log t), l' = e^z - t."""
-    slope = math.exp(z) - t
-    return (slope - t * (z - math.log(t)) if t > 0 else slope), slope
-
-
-sigmoid_row, squared_row = _mean_over_outputs(_sigmoid_xent), _mean_over_outputs(_squared)
-huber_row, absolute_row = _mean_over_outputs(_huber), _mean_over_outputs(_absolute)
-quantile_row, poisson_row = _mean_over_outputs(_quantile), _mean_over_outputs(_poisson)
-
-
-@inlined
 def on_right_side(z, panel, n, t):
     """The share of outputs that are on the same side of 0 as their targets are of 1/2."""
     width, right = panel_width(z), 0.0
@@ -233,29 +185,47 @@ def on_right_side(z, panel, n, t):
     return right / n
 
 
+def _loss_link(this, record, rest):
+    if not record.elementwise:
+        return _softmax_link(this, rest)
+    row, counts = _mean_over_outputs(of_numbers(record.element)), record.correct == "outputs"
+
+    @inlined
+    def link(loss, parameter, z, panel, n, label, t, scale, dz):
+        if loss == this:
+            right = on_right_side(z, panel, n, t) if counts else 0.0       # first: dz may be z
+            return float(row(parameter, z, panel, n, t, scale, dz)), right
+        return rest(loss, parameter, z, panel, n, label, t, scale, dz)
+
+    return link
+
+
+def _softmax_link(this, rest):
+    @inlined
+    def link(loss, parameter, z, panel, n, label, t, scale, dz):
+        if loss == this:
+            if label >= 0:
+                value, right = softmax_label_row(z, panel, n, label, scale, dz)
+            else:
+                value, right = softmax_target_row(z, panel, n, t, scale, dz)
+            return float(value), right
+        return rest(loss, parameter, z, panel, n, label, t, scale, dz)
+
+    return link
+
+
+@inlined
+def _no_loss(loss, parameter, z, panel, n, label, t, scale, dz):
+    return np.nan, 0.0
+
+
+_loss_row = chain(_loss_link, codes.TABLE, _no_loss)
+
+
 @outlined
 def loss_row(loss, parameter, z, panel, n, label, t, scale, dz):
     """The row's loss and rightness, its gradient into dz. label < 0: the targets t count."""
-    right = 0.0
-    if loss == codes.SOFTMAX_XENT:
-        if label >= 0:
-            value, right = softmax_label_row(z, panel, n, label, scale, dz)
-        else:
-            value, right = softmax_target_row(z, panel, n, t, scale, dz)
-    elif loss == codes.SIGMOID_XENT:
-        right = on_right_side(z, panel, n, t)              # first: dz may be z
-        value = sigmoid_row(parameter, z, panel, n, t, scale, dz)
-    elif loss == codes.SQUARED_ERROR:
-        value = squared_row(parameter, z, panel, n, t, scale, dz)
-    elif loss == codes.HUBER:
-        value = huber_row(parameter, z, panel, n, t, scale, dz)
-    elif loss == codes.ABSOLUTE_ERROR:
-        value = absolute_row(parameter, z, panel, n, t, scale, dz)
-    elif loss == codes.QUANTILE:
-        value = quantile_row(parameter, z, panel, n, t, scale, dz)
-    else:
-        value = poisson_row(parameter, z, panel, n, t, scale, dz)
-    return float(value), right
+    return _loss_row(loss, parameter, z, panel, n, label, t, scale, dz)
 
 
 # ------------------------------------------------------------------------------- operations on plain arrays
@@ -333,7 +303,7 @@ def softmax_xent(z, labels, targets, weights, dz):
         raise ValueError("softmax_xent: dz is written: it may be z, but must not share memory with anything else")
     if z.shape[0] > 0 and z.shape[1] == 0:
         raise ValueError("softmax_xent: z must have at least one column")
-    return _batch_loss(codes.SOFTMAX_XENT, 0.0, z, labels, targets, weights, dz)
+    return _batch_loss(codes.SOFTMAX_CROSS_ENTROPY, 0.0, z, labels, targets, weights, dz)
 
 
 @operation
@@ -358,7 +328,7 @@ def sigmoid_xent(z, targets, weights, dz):
         raise ValueError("sigmoid_xent: dz is written: it may be z, but must not share memory with anything else")
     if z.shape[0] > 0 and z.shape[1] == 0:
         raise ValueError("sigmoid_xent: z must have at least one column")
-    return _batch_loss(codes.SIGMOID_XENT, 0.0, z, np.empty(0, np.int64), targets, weights, dz)
+    return _batch_loss(codes.SIGMOID_CROSS_ENTROPY, 0.0, z, np.empty(0, np.int64), targets, weights, dz)
 
 
 @operation
@@ -399,8 +369,8 @@ def pointwise_loss(loss, parameter, z, targets, weights, dz):
     Koenker & Bassett 1978, McCullagh & Nelder 1989.
     """
     whole(loss, "pointwise_loss: loss")
-    if loss < codes.HUBER or loss > codes.QUANTILE:
-        raise ValueError("pointwise_loss: loss must be HUBER, ABSOLUTE_ERROR, POISSON or QUANTILE of kernels.losses")
+    if loss not in ELEMENTWISE:
+        raise ValueError("pointwise_loss: loss must be the code of an elementwise loss of kernels.losses")
     if weights is None:
         weights = np.empty(0, z.dtype)
     operand(z, 2, "pointwise_loss: z")

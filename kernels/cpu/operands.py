@@ -14,6 +14,7 @@ from numba.extending import intrinsic
 
 from .. import activations as codes
 from .. import losses as loss_codes
+from .. import update_rules
 
 FLOATS = (types.float32, types.float64)
 _DIMENSIONS = {1: "one-dimensional", 2: "two-dimensional"}
@@ -119,21 +120,19 @@ def check_net(parameters, sizes, activations, n_threads):
     if len(activations) != len(sizes) - 1:
         raise ValueError(f"activations must be {len(sizes) - 1} codes, one a layer, got {activations!r}")
     for layer, code in enumerate(activations):
-        last = codes.EXP if layer == len(activations) - 1 else codes.SIGN
-        if not codes.IDENTITY <= code <= last or code != int(code):
-            raise ValueError(f"activations[{layer}] must be a code of kernels.activations, got {code!r}")
+        record = codes.TABLE.record(code, f"activations[{layer}]")
+        if not record.elementwise and layer < len(activations) - 1:
+            raise ValueError(f"activations[{layer}] must not be {record.name}, which is for the last layer")
     check_flat("parameters", parameters, sum((n_in + 1) * n_out for n_in, n_out in pairwise(sizes)))
     if n_threads is not None and n_threads < 1:
         raise ValueError(f"n_threads must be None or at least 1, got {n_threads}")
 
 
-def check_recipe(sizes, dropout, loss, rule, slots, hyper, batch_size):
+def check_recipe(sizes, dropout, loss, rule, hyper, batch_size):
     if len(dropout) != len(sizes) - 1 or not all(0 <= rate < 1 for rate in dropout):
         raise ValueError(f"dropout must be {len(sizes) - 1} rates of at least 0 and below 1, got {dropout!r}")
-    if not 0 <= loss < len(loss_codes.NAMES):
-        raise ValueError(f"loss must be a code of kernels.losses, got {loss!r}")
-    if not 0 <= rule < len(slots):
-        raise ValueError(f"rule must be a code of kernels.update_rules, got {rule!r}")
+    loss_codes.TABLE.record(loss, "loss")
+    update_rules.TABLE.record(rule, "rule")
     if np.shape(hyper) != (4,):
         raise ValueError(f"hyper must be 4 numbers, got shape {np.shape(hyper)}")
     if batch_size < 1:
@@ -163,7 +162,7 @@ def check_answers(rows, n_out, loss, labels, targets, weights):
     """Labels or targets for every row, as the loss needs them."""
     check_indices("labels", labels, n_out)
     wanted = [(rows, n_out)]
-    if loss == loss_codes.SOFTMAX_XENT and labels.size:
+    if loss == loss_codes.SOFTMAX_CROSS_ENTROPY and labels.size:
         if labels.shape != (rows,):
             raise ValueError(f"labels must be one for each of the {rows} rows, got shape {labels.shape}")
         wanted = [(0, 0), (0, n_out)]

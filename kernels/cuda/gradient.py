@@ -80,7 +80,7 @@ def apply_gradients(state, learning_rate):
         here = state.half.constants
         machine.write(here, constants)
         machine.run(machine.prepared([
-            Launch(kernel(state.dtype), (blocks(count, ELEMENTWISE), 1), ELEMENTWISE, (
+            Launch(kernel(state.dtype), blocks(count, ELEMENTWISE), ELEMENTWISE, (
                 recipe.rule, layer.w_at, layer.n_in * layer.n_out, count, here, state.parameters, state.gradients,
                 state.s1, state.s2))
             for layer in state.work.layers for count in [(layer.n_in + 1) * layer.n_out]]))

@@ -113,7 +113,7 @@ def launch(state, data):
     recipe, work, dtype, plan = state.recipe, state.work, state.dtype, state.plan
     factors = state.machine.upload(np.array([1 / (1 - layer.rate) for layer in work.layers], dtype))
     table = state.machine.upload(table_of(work.layers, plan))
-    return Launch(kernel(dtype), (1, 1), THREADS, (
+    return Launch(kernel(dtype), 1, THREADS, (
         STEPS, table, len(work.layers), plan.rows, plan.weights, factors, data.x, dtype(recipe.scale), data.labels,
         data.targets, data.weights, state.order, state.rates, recipe.rule, state.hyper, recipe.l2, recipe.alpha,
         recipe.loss, dtype(recipe.parameter), network.right_unit(recipe.loss, state.sizes[-1]), recipe.seed,

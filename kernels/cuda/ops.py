@@ -52,9 +52,8 @@ def dense_forward(x, w, b, activation, y=None, *, stream=None):
                   control, n, activation, out, 0, *finish)
         return y
     tile = choose_tile(dtype, m, n)
-    queue.run(dense_kernels(dtype, tile).forward, (blocks(n, tile.columns), blocks(m, tile.rows)), tile.threads,
-              queue.read(x), 0, queue.read(w), 0, queue.read(b), 0, control, k, n, activation, queue.written(y), 0,
-              *finish)
+    queue.run(dense_kernels(dtype, tile).forward, tile.count(m, n), tile.threads, queue.read(x), 0, queue.read(w), 0,
+              queue.read(b), 0, control, k, n, activation, queue.written(y), 0, *finish)
     return y
 
 
@@ -82,14 +81,14 @@ def dense_backward(x, w, y, dy, activation, dz, dx, dw, db, *, stream=None):
                   queue.written(db), 0)
     elif n:
         tile = choose_tile(dtype, k + 1, n)
-        queue.run(dense_kernels(dtype, tile).weight_gradient, (blocks(n, tile.columns), blocks(k + 1, tile.rows)),
-                  tile.threads, queue.read(x), gradient, control, k, n, queue.written(dw), queue.written(db))
+        queue.run(dense_kernels(dtype, tile).weight_gradient, tile.count(k + 1, n), tile.threads, queue.read(x),
+                  gradient, control, k, n, queue.written(dw), queue.written(db))
     if wanted and handed_over and is_on_gpu(dx):
         queue.multiply(large.Product(gradient, 0, False, queue.read(w), 0, True, queue.written(dx), 0, m, n, k))
     elif wanted:
         tile = choose_tile(dtype, m, k)
-        queue.run(dense_kernels(dtype, tile).input_gradient, (blocks(k, tile.columns), blocks(m, tile.rows)),
-                  tile.threads, gradient, 0, queue.read(w), 0, control, k, n, 0, queue.written(dx), 0)
+        queue.run(dense_kernels(dtype, tile).input_gradient, tile.count(m, k), tile.threads, gradient, 0,
+                  queue.read(w), 0, control, k, n, 0, queue.written(dx), 0)
 
 
 @functools.cache

@@ -117,7 +117,8 @@ def define(precision, size):
             for j in range(across):
                 for r in range(4):
                     acc[i, j, r] = zero
-        fetch(a, a_at, a_row, a_step, ones, rows, b, b_at, b_step, b_column, columns, 0, depth, shared, 0)
+        if depth > 0:                                       # else nobody would wait for it
+            fetch(a, a_at, a_row, a_step, ones, rows, b, b_at, b_step, b_column, columns, 0, depth, shared, 0)
         at = 0
         for p in range(0, depth, DEPTH):
             if p + DEPTH < depth:
@@ -143,5 +144,4 @@ def define(precision, size):
 def choose_tile(precision, rows, columns):
     """As `dense.choose_tile`."""
     large = define(precision, "large")
-    blocks = -(-rows // large.rows) * -(-columns // large.columns)
-    return large if blocks >= 2 * 132 else define(precision, "small")
+    return large if large.count(rows, columns) >= 2 * 132 else define(precision, "small")

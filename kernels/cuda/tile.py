@@ -41,6 +41,10 @@ class Tile:
     shared: int                  # elements of shared memory that the kernel provides, aligned to ALIGNMENT
     multiply: Callable
 
+    def count(self, rows, columns):
+        """How many tiles a matrix of that size has."""
+        return -(-rows // self.rows) * -(-columns // self.columns)
+
 
 @functools.cache
 def define(dtype, size):
@@ -108,10 +112,12 @@ def define(dtype, size):
             if p + part < depth:                            # on their way while this part is multiplied
                 fetch(a, a_at, a_row, a_step, ones, rows, b, b_at, b_step, b_column, columns, p + part, depth, from_a,
                       from_b)
-            for q in range(part):
+            left, a_here, b_here = place(part), a0, b0
+            while left > place(0):                          # a range is not unrolled: 3 times the instructions
                 for i in range(per_row):
                     for j in range(per_column):
-                        acc[i, j] += (shared[a0 + place(q * stride_a + i)] * shared[b0 + place(q * stride_b + j)])
+                        acc[i, j] += shared[a_here + place(i)] * shared[b_here + place(j)]
+                a_here, b_here, left = a_here + place(stride_a), b_here + place(stride_b), left - place(1)
             cuda.syncthreads()
         for i in range(per_row):
             for j in range(per_column):

@@ -15,7 +15,7 @@ import numpy as np
 
 from .. import activations as codes
 from .. import update_rules
-from . import gradient, loss_ops, losses, narrow, network, one_against_rest, ops, perceptron, steps, tensor_core
+from . import gradient, loss_ops, losses, narrow, network, ops, perceptron, steps, tensor_core
 from .control import BATCH, CONSTANTS, LABELLED, LENGTH, LISTED, ROWS, START, STEP, TOTAL_ROWS, WEIGHTED
 from .data import JUDGED, TRAINED, make_data, resident
 from .dense import choose_tile
@@ -28,8 +28,8 @@ GRAPH_STEPS, GRAPH_FLOPS = 64, 2e11
 BLOCK_ROWS, BLOCK_NUMBERS = 4096, 1 << 24
 OPERATIONS = {"philox": ops.philox_words} | {operation.__name__: operation for operation in (
     loss_ops.pointwise_loss, loss_ops.sigmoid_xent, loss_ops.softmax_xent, loss_ops.squared_error, ops.dense_backward,
-    ops.dense_forward, ops.dropout, ops.gather, ops.update, one_against_rest.perceptron_epoch, one_against_rest.shuffle,
-    perceptron.perceptron_batch, perceptron.perceptron_online)}
+    ops.dense_forward, ops.dropout, ops.gather, ops.update, perceptron.perceptron_batch,
+    perceptron.perceptron_online)}
 
 
 class State:
@@ -163,11 +163,11 @@ class Training:
             unit = network.right_unit(recipe.loss, state.sizes[-1])
             for control in block_controls(machine, data, work.rows):
                 machine.run(machine.prepared([
-                    Launch(steps.sum_weights, (1, 1), steps.THREADS, (data.weights, order, control, sums)),
+                    Launch(steps.sum_weights, 1, steps.THREADS, (data.weights, order, control, sums)),
                     network.gather(work, data, order, control, recipe.scale, dtype),
                     *network.forward(work, state.parameters, control, dtype, self.tiles),
                     network.loss(work, data, order, control, sums, recipe.loss, recipe.parameter, dtype, False),
-                    Launch(steps.add_totals, (1, 1), steps.THREADS,
+                    Launch(steps.add_totals, 1, steps.THREADS,
                            (data.weights, order, work.losses, work.right, unit, control, sums)),
                 ]))
             return tuple(machine.download(sums)[:3].tolist())
@@ -190,7 +190,7 @@ class Training:
                 launches = [network.gather(work, data, order, control, scale, dtype),
                             *network.forward(work, parameters, control, dtype, self.tiles)]
                 if activations[-1] == codes.SOFTMAX:
-                    launches.append(Launch(losses.kernels(dtype).softmax, (network.blocks(block, losses.WARPS), 1),
+                    launches.append(Launch(losses.kernels(dtype).softmax, network.blocks(block, losses.WARPS),
                                            32 * losses.WARPS,
                                            (work.h, last.y_at, data.rows, last.n_out, work.h, last.y_at)))
                 machine.run(machine.prepared(launches))
@@ -271,7 +271,7 @@ def training_step(state, data):
     control, sums, order, constants = state.control, state.sums, state.order, state.constants
 
     def finish(first):
-        return Launch(steps.kernels(dtype).finish_step, (1, 1), steps.THREADS, (
+        return Launch(steps.kernels(dtype).finish_step, 1, steps.THREADS, (
             first, data.weights, order, state.rates, recipe.rule, state.hyper, recipe.l2, recipe.alpha, work.losses,
             work.right, network.right_unit(recipe.loss, state.sizes[-1]), control, sums, constants))
 
@@ -313,6 +313,10 @@ def block_controls(machine, data, block):
 
 
 @functools.cache
+def _on(machine):
+    return Training(machine)
+
+
 def on(index=None):
-    """The kernels on the GPU of that number."""
-    return Training(gpu(index))
+    """The kernels on the GPU of that number; None: on the one that is current in CuPy."""
+    return _on(gpu(index))
