@@ -6,7 +6,7 @@ rows it has, scaled by its share of the batch's Σ w; MPI sums these (Allreduce)
 optimizer step. So the result is that of one process, up to the rounding of sums in another order. With dropout the
 masks are each rank's own. Rows read in windows are the exception: there each rank draws an order of its own (`shards`).
 
-`fit` asks `Alone` or `Ranks` whatever depends on there being others; alone every answer is what was asked about.
+`fit` calls `Alone` or `Ranks` for whatever depends on there being other processes; `Alone` returns its argument.
 """
 import hashlib
 import json
@@ -35,7 +35,7 @@ FORWARDING = 1.0             # seconds for the launcher to pass on what a rank h
 
 
 def ranks_of(comm):
-    """What `fit` asks: `Alone` without a communicator, or with one of a single rank."""
+    """What `fit` calls: `Alone` without a communicator, or with one of a single rank."""
     if comm is None:
         return Alone()
     if not all(hasattr(comm, name) for name in ("Allreduce", "Get_size", "allgather", "Ibarrier")):
@@ -115,7 +115,7 @@ class Ranks(Alone):
     # --------------------------------------------------------------------------- errors
 
     def __exit__(self, kind, error, trace):
-        """An error that all ranks meet is raised by all. One that the others do not meet would leave them waiting for
+        """An error on all ranks is raised on all. One that the others do not have would leave them waiting for
         ever: it ends them all."""
         if error is None:
             self._failures.Free()
@@ -188,13 +188,13 @@ class Ranks(Alone):
         def own():
             in_file = stored.train_in_windows(X, "X", dtype, window) if window else None
             return *read_features(X, "X", dtype, model, in_file), summary(y, options.loss)
-        x, names, answers = self.checked(own)
+        x, names, labels = self.checked(own)
         for what, value in (("the number of columns of X", x.shape[1]), ("the columns' names of X", names),
                             ("whether X is uint8", x.dtype == np.uint8),
                             ("whether sample_weight is given", sample_weight is not None),
                             ("whether a model is given", model is not None)):
             self.same(what, value)
-        summaries = self._comm.allgather(answers)
+        summaries = self._comm.allgather(labels)
         task = self.checked(lambda: joint_task(summaries, options.loss)) if model is None else model.task
         if model is None:
             scale = 1 / 255 if self.any(input_scale(x) < 1) else 1.0

@@ -69,19 +69,19 @@ class ShardsInWindows(Shards):
     def _draw(self, rng, kernels):
         rng = np.random.default_rng((int(rng.integers(1 << 63)), self._ranks.rank))
         order = block_order(len(self._windows), self._rows.x.window_rows, rng)
-        plans, places = [], []
+        plans, positions = [], []
         for first in range(0, len(self._ends) - 1, self._steps):
             ends = self._ends[first:first + self._steps + 1]
             # The file is read forwards: the rows of a window are shuffled afterwards, in memory.
             plans.append(np.sort(order[ends[0]:ends[-1]]))
             shuffled = rng.permutation(ends[-1] - ends[0])
-            places.append([shuffled[start:stop] for start, stop in pairwise(ends - ends[0])])
-        batches = [self._windows.train_rows[plan[batch]] for plan, window in zip(plans, places, strict=True)
+            positions.append([shuffled[start:stop] for start, stop in pairwise(ends - ends[0])])
+        batches = [self._windows.train_rows[plan[batch]] for plan, window in zip(plans, positions, strict=True)
                    for batch in window]
-        return batches, self._read(plans, places, kernels)
+        return batches, self._read(plans, positions, kernels)
 
-    def _read(self, plans, places, kernels):
+    def _read(self, plans, positions, kernels):
         with closing(self._windows.read(plans, kernels)) as windows:
-            for (arrays, rows), window in zip(windows, places, strict=True):
+            for (arrays, rows), window in zip(windows, positions, strict=True):
                 for batch in window:
                     yield arrays, rows[batch]

@@ -92,10 +92,10 @@ class Windows:
 
     def _in_place(self, plans, x):
         """Not copied: for a small net that takes as long as its training does."""
-        answers = self._rows.take_labels(slice(None))
+        labels = self._rows.take_labels(slice(None))
         for plan, following in zip(plans, (*plans[1:], NO_ROWS), strict=True):
             self._stored.read_soon(following)
-            yield (x, *answers), self.train_rows[plan]
+            yield (x, *labels), self.train_rows[plan]
             release(self._stored.source)
 
 

@@ -1,4 +1,4 @@
-"""Several nets of one kind from different seeds: their averaged answer, and how far they are apart."""
+"""Several nets of one kind from different seeds: their averaged prediction, and how far they are apart."""
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -87,7 +87,7 @@ def fit_member(data, train_rows, options, validation_data, stop=None):
 
 
 class Ensemble:
-    """Nets with the same inputs and outputs, asked together. A sequence of its members.
+    """Nets with the same inputs and outputs, that predict together. A sequence of its members.
 
     Attributes
     ----------
@@ -140,7 +140,7 @@ class Ensemble:
         first, X = self.members[0], on_host(X)
         x, _ = read_features(X, "X", first.dtype, net=first)
         rows = read_rows(x, y, sample_weight, first.task, first.dtype)
-        # Losses with a link of their own read outputs before it: those that give the averaged answer.
+        # Losses with a link of their own read outputs before it: those that give the averaged prediction.
         tiny = np.finfo(first.dtype).tiny
         if first.task.kind == "numbers":
             mean = self._mean(X, "predict").reshape(len(x), -1)
@@ -153,7 +153,7 @@ class Ensemble:
         return first.score_outputs(np.ascontiguousarray(z), rows)
 
     def save(self, path):
-        """Write all members to one safetensors file, whole or not at all. `Ensemble.load` reads it."""
+        """Write all members to one safetensors file, atomically. `Ensemble.load` reads it."""
         tensors, headers = {}, []
         for i, member in enumerate(self.members):
             parts, header = contents(member)

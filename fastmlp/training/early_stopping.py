@@ -73,7 +73,7 @@ class Watch:
 
 
 def watch_of(early_stopping, has_validation, has_accuracy):
-    """A Watch for what people pass as early_stopping, or None; errors say what the monitored number needs."""
+    """A Watch for the user's early_stopping, or None; errors say what the monitored number needs."""
     if early_stopping is None or early_stopping is False:
         return None
     if isinstance(early_stopping, EarlyStopping):

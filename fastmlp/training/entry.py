@@ -15,7 +15,7 @@ from .options import check_options
 from .run import fit
 
 log = logging.getLogger("fastmlp")
-DATA = ("X", "y", "sample_weight", "validation_data", "model", "comm")  # what `train` takes beside its options
+DATA = ("X", "y", "sample_weight", "validation_data", "model", "comm")  # arguments of `train` that are not options
 
 
 def train(X, y, *, hidden=(100,), activation="relu", dropout=0.0, loss="auto", initializer="glorot_uniform",
@@ -30,7 +30,7 @@ def train(X, y, *, hidden=(100,), activation="relu", dropout=0.0, loss="auto", i
     X : (n, features) array, frame or nested list of numbers. 8-bit images (uint8) train as they are: the first layer
         multiplies them by 1/255, and so does the model when it predicts. All else is converted to `dtype`. Or rows
         in a file, which may be larger than memory: see window_rows. An array of CuPy's or PyTorch's on the GPU that
-        trains, if that is CuPy's current one, is checked and read there, and so is a y of integers or floats beside
+        trains, if that is CuPy's current one, is checked and read there, and so is a y of integers or floats next to
         it; for another device they are copied to main memory.
     y : (n,) labels (text, integers, booleans) or numbers; or (n, columns) one-hot rows, 0/1 columns or numbers
     hidden : the widths of the hidden layers; () for none, which is logistic, softmax or linear regression
@@ -53,7 +53,7 @@ def train(X, y, *, hidden=(100,), activation="relu", dropout=0.0, loss="auto", i
     epochs : passes over the training rows; batch_size : rows a step, at most all
     window_rows : X stays where it is, and is read in windows of so many rows (rounded up to whole batches), the next
         one while training on this one. For memory maps, datasets of h5py and zarr, dask arrays and the like, of any
-        numeric dtype; y is read whole. Rows are shuffled by blocks, then within a window, so the result depends on
+        numeric dtype; y is read into memory. Rows are shuffled by blocks, then within a window, so results depend on
         window_rows: `fastmlp.distributed.sources` states the order. None: X is read into memory, unless it is such
         rows and larger than half the memory; then its windows are of 128 MiB, as the log says.
     validation_data : (X, y) or (X, y, sample_weight), evaluated after every epoch
@@ -78,12 +78,12 @@ def train(X, y, *, hidden=(100,), activation="relu", dropout=0.0, loss="auto", i
     verbose : 0 silent, 1 a progress bar, 2 a line per epoch
     callbacks : called after every epoch as callback(model, numbers) with the model's weights up to date and a dict of
         epoch, loss, accuracy, val_loss, val_accuracy (as far as there are any), learning_rate, seconds. Returning
-        True stops training; weights changed by a callback are not taken up.
+        True stops training; changes of the weights by a callback are undone.
     model : an MLP to train further, in place: its sizes, activations, dropout, loss, labels and dtype stay, its
         history is continued, and so are the optimizer's running means if the optimizer is of the same kind
     checkpoint : path of a file that is replaced after every epoch by the state of the run. If the process dies, the
-        same call resumes after the last whole epoch, to the same bits as an unbroken run; if the run was finished, it
-        returns the model at once. Only the epochs that are run call callbacks. One run at a time writes to a path.
+        same call resumes after the last whole epoch, to the same bits as an uninterrupted run; if the run was finished,
+        it returns the model at once. Only the epochs that are run call callbacks. One run at a time writes to a path.
     scaling : "robust" has the model scale its input itself, by the medians and quartiles of the rows trained on, with
         far values drawn in smoothly (`fastmlp.input.scaling`), and learn numbers divided by a power of two next to
         their standard deviation, starting at their mean. Losses stay in the units of y. None or "none": no scaling.

@@ -1,4 +1,4 @@
-"""What is told of every epoch's end, beside `early_stopping.Watch`.
+"""Observers of a training: each is called at the end of every epoch. `early_stopping.Watch` is another one.
 
     epoch_ends(run, number, numbers) -> why training should stop, or None
         run: the `Run`, whose model has the epoch's weights; number: of the epoch, from 1; numbers: as in the history
@@ -16,10 +16,10 @@ class Callbacks:
         parameters = run.model.parameters
         kept = parameters.copy()
         try:
-            answers = [function(run.model, {"epoch": number, **numbers}) for function in self._functions]
+            returned = [function(run.model, {"epoch": number, **numbers}) for function in self._functions]
         finally:
             parameters[:] = kept
-        stop = any(answer is True or answer is np.True_ for answer in answers)
+        stop = any(value is True or value is np.True_ for value in returned)
         return "callback" if self._ranks.any(stop) else None
 
 

@@ -1,7 +1,7 @@
 """One training: set-up, a loop over epochs, finish. `entry.train` and many nets (`many`) call `fit`.
 
-What goes on beside the loop is an observer's: early stopping, callbacks, checkpoints (`observers`); a bar or lines
-(`progress`). With MPI, `ranks` answers whatever depends on there being other processes.
+Early stopping, callbacks and checkpoints observe the loop (`observers`), `progress` shows it. With MPI, `ranks` stands
+for the other processes; alone it returns what it is given.
 """
 import logging
 import math
@@ -28,7 +28,7 @@ ALONE = Alone()
 
 
 class DivergedError(FloatingPointError):
-    """Training met NaN or infinity. `model` has the weights of the last epoch that ended finite."""
+    """Training reached NaN or infinity. `model` has the weights of the last epoch that ended finite."""
 
     def __init__(self, message, model=None):
         super().__init__(message)
