@@ -106,9 +106,9 @@ def scaled_parameters(model):
 
 
 def take_up(model, parameters):
-    """Copy the parameters of the net inside into `model`."""
-    np.copyto(model.parameters, parameters)
-    model.parameters[_last_layer(model)] *= model.spread
+    """Make the parameters of the net inside those of `model`, all at once. The array is the model's from then on."""
+    parameters[_last_layer(model)] *= model.spread
+    model.publish(parameters)
 
 
 def scaled_loss_parameter(model):
