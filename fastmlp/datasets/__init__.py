@@ -17,8 +17,8 @@ from ..files import write_atomically
 
 __all__ = ["mnist", "pack_mnist"]
 
-# MNIST's images are packed to a fifth of their size; what unpacks to more than both of these (bytes; times its own size)
-# is made to fill the memory.
+# MNIST is packed to a fifth of its size. What unpacks to more than both (bytes; times its own size) is made to fill the
+# memory.
 UNPACKED, RATIO = 1 << 26, 100
 _FILE = Path(__file__).with_name("mnist.npz")
 # array -> start of its file's name, dimensions
