@@ -74,7 +74,7 @@ class MLP:
         The arrays are replaced at once and never written to by training: a thread that predicts, saves or converts
         meanwhile has all the weights of one epoch, and a model whose weights are a read-only memory map can be trained.
         """
-        parameters = np.asarray(parameters)     # no memory map of joblib's, whose copies would be memory maps in name
+        parameters = np.ascontiguousarray(parameters)   # of NumPy's own class: no np.memmap, whose copies are such too
         weights, biases, start = [], [], 0
         for n_in, n_out in pairwise(self.sizes):
             middle = start + n_in * n_out
@@ -90,6 +90,14 @@ class MLP:
     @property
     def parameters(self):
         return self._arrays[0]
+
+    @parameters.setter
+    def parameters(self, parameters):
+        shape, dtype = (getattr(parameters, name, None) for name in ("shape", "dtype"))
+        if (shape, dtype) != (self.parameters.shape, self.dtype):
+            raise ValueError(f"parameters must be an array of shape {self.parameters.shape} and dtype {self.dtype}, "
+                             f"got {dtype or type(parameters).__name__} of shape {shape}")
+        self.publish(parameters)
 
     @property
     def weights(self):

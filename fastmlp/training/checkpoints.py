@@ -132,7 +132,8 @@ class Checkpoint:
         """Log every failure; warn of the first in a row, and once more of one at the end of the run."""
         goes_on = ("this was the last epoch: the file, if there is one, is that of an earlier epoch; save the model "
                    "itself" if ends else "training goes on, and the next epoch tries again")
-        text = f"checkpoint {self.path} could not be written after epoch {done} ({error or 'out of memory'}); {goes_on}"
+        text = (f"checkpoint {self.path} could not be written after epoch {done} ({str(error) or 'out of memory'}); "
+                f"{goes_on}")
         log.warning(text)
         if ends or not self._failed:
             warnings.warn(text, RuntimeWarning, stacklevel=3)
