@@ -28,7 +28,8 @@ def scaled_layers(model):
     if model.scaling is not None:
         raise ValueError("this net scales its input by itself (scaling='robust'), which the layers of other libraries "
                          "cannot: set model.scaling = None in a copy, convert that, and pass it model.scaling(X)")
-    layers = list(zip(model.weights, model.biases, (*model.activations, model.output), strict=True))
+    _, weights, biases = model.arrays()
+    layers = list(zip(weights, biases, (*model.activations, model.output), strict=True))
     if model.scale != 1:
         w, b, activation = layers[0]
         layers[0] = (w * model.scale).astype(w.dtype), b, activation

@@ -1,8 +1,8 @@
 """A trained net as a Python module that needs NumPy and nothing else."""
 import base64
-from pathlib import Path
 
 from .._version import __version__
+from ..files import write_atomically
 
 _NUMPY = {
     "identity": "def identity(z):\n    return z\n",
@@ -89,7 +89,7 @@ def export_numpy(model, path):
         scaling = _SCALING.format(center=inside.center.tolist(), factor=inside.factor.tolist(), clip=inside.clip,
                                   dtype=model.dtype.name)
     text = base64.b64encode(model.parameters.astype(model.dtype.newbyteorder("<")).tobytes()).decode()
-    Path(path).write_text(_MODULE.format(
+    module = _MODULE.format(
         title=repr(model), version=__version__, n_in=model.sizes[0], n_out=model.sizes[-1], answer=answers,
         dtype=model.dtype.name, imports="import math\n" if "gelu" in names else "", sizes=model.sizes,
         scale=repr(model.scale), classes=None if model.classes is None else model.classes.tolist(), read=read,
@@ -97,4 +97,5 @@ def export_numpy(model, path):
         functions="\n\n".join(_NUMPY[name] for name in dict.fromkeys(names)),
         activations=f"({', '.join(names)},)", predict=_ANSWERS[case], count=f"{model.n_parameters:,}",
         parameters="\n".join(text[i:i + 116] for i in range(0, len(text), 116)),
-        stored=model.dtype.newbyteorder("<").str), encoding="utf-8")
+        stored=model.dtype.newbyteorder("<").str)
+    write_atomically(path, module.encode())

@@ -3,6 +3,7 @@ import json
 
 import numpy as np
 
+from ..files import write_atomically
 from ..input.scaling import FARTHEST
 from .libraries import library
 
@@ -63,8 +64,9 @@ def to_onnx(model, path, *, input_dtype=None):
         s = node("Clip", s, constant("lowest", -FARTHEST), constant("highest", FARTHEST))
         part = node("Div", s, constant("clip", inside.clip))
         h = node("Div", s, node("Sqrt", node("Add", node("Mul", part, part), one)))
+    _, weights, biases = model.arrays()
     names = (*model.activations, model.output)
-    for l, (w, b, name) in enumerate(zip(model.weights, model.biases, names, strict=True), 1):
+    for l, (w, b, name) in enumerate(zip(weights, biases, names, strict=True), 1):
         h = activate(name, node("Add", node("MatMul", h, constant(f"W{l}", w)), constant(f"b{l}", b)))
     node("Identity", h)
     nodes[-1].output[0] = "outputs"
@@ -76,4 +78,4 @@ def to_onnx(model, path, *, input_dtype=None):
     if model.classes is not None:
         helper.set_model_props(proto, {"classes": json.dumps(model.classes.tolist())})
     onnx.checker.check_model(proto, full_check=True)
-    onnx.save(proto, str(path))
+    write_atomically(path, proto.SerializeToString())

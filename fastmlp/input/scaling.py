@@ -110,10 +110,10 @@ def scaled_parameters(model):
     return parameters
 
 
-def copy_into(model, parameters):
-    """Copy the parameters of the net inside into `model`."""
-    np.copyto(model.parameters, parameters)
-    model.parameters[_last_layer(model)] *= model.spread
+def publish(model, parameters):
+    """Make the parameters of the net inside those of `model`, all at once. The array is the model's from then on."""
+    parameters[_last_layer(model)] *= model.spread
+    model.publish(parameters)
 
 
 def scaled_loss_parameter(model):

@@ -1,7 +1,6 @@
 """Several nets of one kind from different seeds: their averaged prediction, and how far they are apart."""
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 
@@ -156,10 +155,13 @@ class Ensemble:
         """Write all members to one safetensors file, atomically. `Ensemble.load` reads it."""
         tensors, headers = {}, []
         for i, member in enumerate(self.members):
-            parts, header = contents(member)
+            try:
+                parts, header = contents(member)
+            except ValueError as error:
+                raise ValueError(f"members[{i}]: {error}") from error
             tensors |= {f"members.{i}.{name}": part for name, part in parts.items()}
             headers.append(header)
-        write_atomically(Path(path), to_bytes(tensors, _KEY, made_by() | {"members": headers}))
+        write_atomically(path, to_bytes(tensors, _KEY, made_by() | {"members": headers}))
 
     @classmethod
     def load(cls, path):

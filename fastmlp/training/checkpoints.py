@@ -11,15 +11,18 @@ the checksum under "crc32".
 """
 import hashlib
 import json
+import logging
 import os
+import reprlib
+import warnings
 from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 
 from .. import device as devices
+from .. import files
 from .._version import __version__
-from ..files import UNREADABLE, checksum, to_bytes, write_atomically
 from ..input.arrays import on_host
 from ..input.stored import parts
 from ..kernels import update_rules
@@ -27,22 +30,23 @@ from ..losses import instance_of
 from ..optimizers import OptimizerState
 from ..schedules import rates_of
 
+log = logging.getLogger("fastmlp")
 FORMAT = 2
 _KEY = "fastmlp_checkpoint"
+_TENSORS = ("parameters", "s1", "s2", "best")
+_SHORT = reprlib.Repr()                         # of what a file says, which may be megabytes
+_SHORT.maxstring = _SHORT.maxother = 200
 
 
 def open_checkpoint(path):
     """The `Checkpoint` at `path`, read if the file exists; None for None."""
-    if path is None:
-        return None
-    if not isinstance(path, str | os.PathLike):
-        raise TypeError(f"checkpoint must be a path such as 'run.safetensors', got {path!r}")
-    return Checkpoint(Path(path))
+    return None if path is None else Checkpoint(Path(os.path.abspath(files.path_of(path, "checkpoint"))))
 
 
 class Checkpoint:
     """The file of one run. `seed` is that of the run saved in it; None if there is none yet.
 
+    path : absolute, so that the run may change its folder
     writes : whether `save` writes; of several processes with the same weights one does
     """
 
@@ -52,13 +56,17 @@ class Checkpoint:
         self.path = path
         self._run = None
         self._header, self._tensors = None, None
-        if path.exists():
+        self._failed = False                    # whether the last `save` did
+        self._unwritable = None                 # why there will be none: a finished run needs none
+        try:
+            target, _ = files.checked_target(path)
+            files.remove_leftovers(target)
+        except OSError as error:
+            self._unwritable = type(error)(error.errno, f"checkpoint: {error.strerror}", error.filename)
+            if not path.is_file():
+                raise self._unwritable from None
+        if path.is_file():
             self._read()
-        elif not path.parent.is_dir():
-            raise FileNotFoundError(f"checkpoint: there is no folder {path.parent} to write {path.name} to")
-        # A process killed while it wrote leaves its half file behind.
-        for part in path.parent.glob(f".{path.name}.*.part"):
-            part.unlink(missing_ok=True)
 
     @property
     def seed(self):
@@ -76,6 +84,8 @@ class Checkpoint:
         header, tensors = self._header, self._tensors
         try:
             rule, step, done = header["rule"], header["step"], header["done"]
+            if self._unwritable is not None and done < run["epochs"] and header["history"]["stopped"] is None:
+                raise self._unwritable
             slots = update_rules.SLOTS[rule]
             wanted = {"parameters": 1, "s1": slots > 0, "s2": slots > 1, "best": watch is not None and watch.keeps_best}
             for name, present in wanted.items():
@@ -89,14 +99,18 @@ class Checkpoint:
             model.history.restore(header["history"])
             if watch is not None:
                 watch.restore(header["watch"], tensors["best"])
-        except UNREADABLE as error:
-            raise self._damaged(error) from error
-        model.parameters[:] = tensors["parameters"]
+        except files.UNREADABLE as error:
+            raise self._damaged(error) from files.brief(error)
+        model.publish(tensors["parameters"])
         model.optimizer_state = OptimizerState(rule, step, tensors["s1"], tensors["s2"])
         return done
 
     def save(self, done, model, optimizer_state, rng, watch, duration):
-        """Replace the file by the state after `done` epochs: whole or not at all, at whatever moment we are killed."""
+        """Replace the file by the state after `done` epochs: whole or not at all, at whatever moment we are killed.
+
+        Where that fails (a full disk, a folder that is gone), this warns and returns: the model is worth more than the
+        file, the next epoch tries again, and until then the file is that of an earlier epoch.
+        """
         if not self.writes:
             return
         nothing = np.empty(0, model.dtype)
@@ -107,42 +121,58 @@ class Checkpoint:
             "history": model.history.to_record(duration), "watch": None if watch is None else watch.to_record(),
         }
         tensors = {"parameters": model.parameters, "s1": optimizer_state.s1, "s2": optimizer_state.s2, "best": best}
-        write_atomically(self.path, to_bytes(tensors, _KEY, header))
+        try:
+            files.write_atomically(self.path, files.to_bytes(tensors, _KEY, header))
+        except (OSError, MemoryError) as error:
+            self._warn(done, error, ends=done >= self._run["epochs"] or model.history.stopped is not None)
+        else:
+            if self._failed:
+                log.info("checkpoint %s is written again, after %d epochs", self.path, done)
+            self._failed = False
+
+    def _warn(self, done, error, ends):
+        """Log every failure; warn of the first in a row, and once more of one at the end of the run."""
+        goes_on = ("this was the last epoch: the file, if there is one, is that of an earlier epoch; save the model "
+                   "itself" if ends else "training goes on, and the next epoch tries again")
+        text = (f"checkpoint {self.path} could not be written after epoch {done} ({str(error) or 'out of memory'}); "
+                f"{goes_on}")
+        log.warning(text)
+        if ends or not self._failed:
+            warnings.warn(text, RuntimeWarning, stacklevel=3)
+        self._failed = True
 
     def _read(self):
-        from safetensors import SafetensorError, safe_open
+        from safetensors import SafetensorError
         try:
-            with safe_open(self.path, framework="np") as file:
-                metadata = file.metadata() or {}
-                header = json.loads(metadata[_KEY])
-                if header["format"] != FORMAT:
-                    raise ValueError(f"it has format {header['format']!r} (written by {header.get('library')}), "
-                                     f"this version reads format {FORMAT}")
-                self._tensors = {name: file.get_tensor(name) for name in ("parameters", "s1", "s2", "best")}
-                if metadata["crc32"] != checksum(metadata[_KEY], self._tensors):
-                    raise ValueError("its checksum is not that of its content")
-            header["run"]["seed"]
+            header, tensors = files.read_tensors(self.path, _KEY, FORMAT)
+            if header["format"] < FORMAT:
+                raise ValueError(f"it has format {header['format']}, of a version that compared fewer arguments; this "
+                                 f"one reads format {FORMAT}")
+            self._tensors = {name: tensors[name].copy() for name in _TENSORS}
+            if type(header["run"]["seed"]) is not int:
+                raise TypeError("its seed is not a whole number")
             if not all(type(header[name]) is int and header[name] >= 0 for name in ("rule", "step", "done")):
                 raise ValueError("rule, step and done must be whole numbers")
-        except (SafetensorError, *UNREADABLE) as error:
-            raise self._damaged(error) from error
+        except (SafetensorError, *files.UNREADABLE) as error:
+            raise self._damaged(error) from files.brief(error)
         self._header = header
 
     def _damaged(self, error):
-        return ValueError(f"checkpoint {self.path} is not a checkpoint that this version of fastmlp can read "
-                          f"({type(error).__name__}: {error}); delete it to start anew, or pass another path")
+        return files.refusal(f"checkpoint {self.path} is not a checkpoint that this version of fastmlp can read; "
+                             f"delete it to start anew, or pass another path ({type(error).__name__}: {error})")
 
     def _compare(self, run):
         run = json.loads(json.dumps(run))  # tuples become lists, as in the file
         saved = self._header["run"]
         differ = [name for name in {**run, **saved} if saved.get(name) != run.get(name)]
         if differ:
-            changes = [f"{name} (was {saved.get(name)!r}, is {run.get(name)!r})" if name not in DATA else
-                       f"{name} (other values than then)" for name in differ]
+            changes = [f"{name[:40]} (was {_SHORT.repr(saved.get(name))}, is {_SHORT.repr(run.get(name))})"
+                       if name not in DATA else f"{name} (other values than then)" for name in differ[:len(run)]]
             raise ValueError(f"checkpoint {self.path} was written by a run with other arguments: {'; '.join(changes)}. "
                              "Pass the same ones to resume it, or another path (or delete the file) to start anew")
 
 
+MOST_RATES, MOST_EPOCHS = 10_000_000, 4_000     # computed to tell schedules apart: some 0.2 s
 # Entries of a record that are of one process's rows alone, and shown to nobody: fingerprints.
 DATA = ("X", "y", "sample_weight", "validation_data", "model")
 # Options that change no bit, and what the record says more exactly.
@@ -179,13 +209,16 @@ def _text(option):
 
 
 def _rates(run):
-    """The schedule's name and all its learning rates: two functions of one name are not one schedule."""
-    options, digest = run.options, hashlib.sha256()
-    for epoch in range(options.epochs):
-        digest.update(rates_of(options.schedule, options.optimizer.learning_rate, epoch, options.epochs * run.steps,
-                               run.steps))
-    named = options.schedule if hasattr(options.schedule, "__qualname__") else type(options.schedule)
-    return f"{named.__qualname__}, learning rates {digest.hexdigest()[:16]}"
+    """The schedule's name and the SHA-256 of its rates, in all epochs or, of a long run, in some thousands of them: two
+    lambdas, or two partials of one function, have one name."""
+    schedule, epochs, steps, digest = run.options.schedule, run.options.epochs, run.steps, hashlib.sha256()
+    named = schedule if hasattr(schedule, "__qualname__") else type(schedule)
+    sampled = min(epochs, max(2, MOST_RATES // max(steps, MOST_RATES // MOST_EPOCHS)))
+    for i in range(sampled):
+        epoch = i * (epochs - 1) // max(sampled - 1, 1)
+        digest.update(rates_of(schedule, 1.0, epoch, epochs * steps, steps).tobytes())
+    shown = repr(schedule) if type(schedule).__module__ == "fastmlp.schedules" else named.__qualname__
+    return f"{shown}, rates {digest.hexdigest()[:16]}"
 
 
 def _fingerprint(*arrays):

@@ -13,12 +13,11 @@ class Callbacks:
         self._functions, self._ranks = functions, ranks
 
     def epoch_ends(self, run, number, numbers):
-        parameters = run.model.parameters
-        kept = parameters.copy()
+        kept = run.model.parameters.copy()
         try:
             returned = [function(run.model, {"epoch": number, **numbers}) for function in self._functions]
         finally:
-            parameters[:] = kept
+            run.model.publish(kept)
         stop = any(value is True or value is np.True_ for value in returned)
         return "callback" if self._ranks.any(stop) else None
 

@@ -154,7 +154,7 @@ class Run:
         self.kernels.read_parameters(self.state, parameters)
         finite = first_non_finite(parameters) is None
         if finite:
-            scaling.copy_into(self.model, parameters)
+            scaling.publish(self.model, parameters)
         return finite
 
     def _interrupted(self):
@@ -173,7 +173,7 @@ class Run:
         if first_non_finite(kept.s1) is None and first_non_finite(kept.s2) is None:
             self.model.optimizer_state = kept
         if self.watch is not None and self.watch.parameters is not None:
-            self.model.parameters[:] = self.watch.parameters
+            self.model.publish(self.watch.parameters)
             self.history.best_epoch = self.watch.best_epoch
         return self.model
 
