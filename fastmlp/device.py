@@ -4,10 +4,12 @@ Imports nothing of ours but kernels, and each kernel package only when it is cho
 """
 import difflib
 import functools
-import importlib
 import os
 import sys
 from importlib.util import find_spec
+
+from .kernels.cores import number_in_environment
+from .kernels.interrupts import import_module
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"     # the environment variable by which launchers give processes their GPUs
 PRECISIONS = ("float32", "tf32", "bf16")
@@ -113,8 +115,15 @@ def gpu_of(device):
 def kernels(device="auto"):
     """The kernel package of a device; for one of several GPUs, the package bound to it."""
     name, _ = choose(device)
+    return _package(name)
+
+
+@functools.cache                         # also for what predicts when the interpreter no longer imports anything
+def _package(name):
     try:
-        package = importlib.import_module(f"fastmlp.kernels.{name.partition(':')[0]}")
+        package = import_module(f"fastmlp.kernels.{name.partition(':')[0]}")
+        if name == "cpu":
+            import_module("fastmlp.kernels.cpu.jit")       # Numba, now: whatever is wrong with it shows here
         return package.on(_index(name)) if name.startswith("cuda") else package
     except ImportError as error:
         raise RuntimeError(f"device={name!r} cannot be used here: {error}; "
@@ -143,10 +152,10 @@ def threads(n_threads=None):
     None leaves it to the kernels: all cores of this process, or as many as OMP_NUM_THREADS allows."""
     name = "n_threads"
     if n_threads is None:
-        name, n_threads = "FASTMLP_NUM_THREADS", os.environ.get("FASTMLP_NUM_THREADS") or None
-        if n_threads is None:
+        name, n_threads = "FASTMLP_NUM_THREADS", os.environ.get("FASTMLP_NUM_THREADS", "").strip()
+        if not n_threads:
             return 1 if among_workers() else None
-        n_threads = int(n_threads) if n_threads.isdecimal() else n_threads
+        n_threads = int(n_threads) if n_threads.isdecimal() and len(n_threads) < 20 else n_threads
     if isinstance(n_threads, bool) or not hasattr(n_threads, "__index__"):
         raise TypeError(f"{name} must be a whole number of at least 1, got {n_threads!r}")
     if n_threads < 1:
@@ -162,7 +171,7 @@ def among_workers():
 
     joblib's own processes (loky) are told by OMP_NUM_THREADS how many cores each has, which the kernels heed.
     """
-    if os.environ.get("OMP_NUM_THREADS"):
+    if number_in_environment("OMP_NUM_THREADS") is not None:
         return False
     joblib, distributed = sys.modules.get("joblib.parallel"), sys.modules.get("distributed")
     if joblib is not None and (joblib.get_active_backend()[0].nesting_level or 0) > 0:

@@ -4,7 +4,8 @@ Numba's own cache (cache=True) is not used. Its key sees a kernel and what it cl
 file: machine code made from an older one would be found and used. And two processes that fill it at once may give one
 file name to two kernels (numba#10486). Here every kernel is a file whose name is a hash over all that its code depends
 on: all kernel sources, the versions underneath, what the kernel closes over, its options, the types of its arguments,
-the GPU's compute capability and the CUDA runtime. A file that cannot be read or written costs time, never an exception.
+the GPU's compute capability and the CUDA runtime (`cache`). A file that cannot be read or written costs time, never an
+exception.
 
 What is saved: the nine kernels that the first training of a net enters take 4.6 s of a core of an AMD EPYC to
 compile for sm_90 (processor time). Not run on a GPU yet; the tests fill and read the files with the linker alone.
@@ -12,9 +13,8 @@ compile for sm_90 (processor time). Not run on a GPU yet; the tests fill and rea
 import functools
 import hashlib
 import logging
-import os
 import pickle
-import uuid
+import sys
 from pathlib import Path
 
 import numba
@@ -25,7 +25,7 @@ from numba.cuda.core.caching import NullCache
 from numba.cuda.dispatcher import _Kernel
 from numba.cuda.serialize import dumps
 
-from ..cache import cache_folder
+from .. import cache
 
 log = logging.getLogger("fastmlp")
 
@@ -46,38 +46,41 @@ class KernelFile:
     def __init__(self, kernel):
         self.kernel = kernel
 
-    def path(self, signature):
+    def key(self, signature):
         function, kernel = self.kernel.py_func, self.kernel
         cells = dumps(tuple(cell.cell_contents for cell in function.__closure__ or ()))
-        key = (source_stamp(), function.__module__, function.__qualname__, cells, sorted(kernel.targetoptions.items()),
-               str(signature), kernel.targetctx.codegen().magic_tuple())
-        digest = hashlib.sha256(repr(key).encode()).hexdigest()
-        return cache_folder() / "cuda" / source_stamp()[:16] / f"{function.__name__}-{digest[:24]}.kernel"
+        return repr((source_stamp(), sys.implementation.cache_tag, function.__module__, function.__qualname__, cells,
+                     sorted(kernel.targetoptions.items()), str(signature),
+                     kernel.targetctx.codegen().magic_tuple())).encode()
+
+    def path(self, signature):
+        """The kernel's file, None where there is no folder for it."""
+        root = cache.cache_folder()
+        return root and cache.file_of(root / "cuda" / source_stamp()[:16], self.kernel.py_func.__name__,
+                                      self.key(signature), ".kernel")
 
     def load_overload(self, signature, target_context):
         with utils.numba_target_override():
             target_context.refresh()
+        found = None
         try:
-            return _Kernel._rebuild(**pickle.loads(self.path(signature).read_bytes()))
-        except FileNotFoundError:
-            log.info("compiling %s for the GPU (first run)", self.kernel.py_func.__name__)
+            path = self.path(signature)
+            payload = path and cache.load(path, self.key(signature))
+            if payload is not None:
+                found = _Kernel._rebuild(**pickle.loads(payload))
         except Exception as error:                     # a damaged file: whatever unpickling it may raise
-            log.warning("a compiled kernel in %s cannot be read (%s); compiling again", cache_folder(), error)
-        return None
+            log.warning("a compiled kernel in %s cannot be read (%s); compiling again", cache.cache_folder(), error)
+        if found is None:
+            log.info("compiling %s for the GPU (first run)", self.kernel.py_func.__name__)
+        return found
 
     def save_overload(self, signature, compiled):
         try:
-            path = self.path(signature)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            whole = path.with_name(f"{path.name}.{uuid.uuid4().hex[:16]}")
-            try:
-                whole.write_bytes(dumps(compiled._reduce_states()))
-                os.replace(whole, path)                # at once: nobody reads half a file
-            finally:
-                whole.unlink(missing_ok=True)
+            if path := self.path(signature):
+                cache.save(path, self.key(signature), dumps(compiled._reduce_states()))
         except Exception as error:
             log.warning("compiled kernels cannot be kept in %s (%s); the next process compiles again",
-                        cache_folder(), error)
+                        cache.cache_folder(), error)
 
 
 def keep(kernel):
