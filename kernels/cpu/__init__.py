@@ -9,7 +9,7 @@ step in two halves · `row` one row through a net, inside anybody's compiled cod
 
 An operation is imported when it is first named, and compiled for a dtype when it is first called.
 """
-import importlib
+from ..interrupts import import_module
 
 _HOME = {
     "apply_gradients": "gradient", "batch_gradient": "gradient",
@@ -27,7 +27,7 @@ READS_IN_PLACE = True            # of x nothing but the rows of the order
 def __getattr__(name):
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+    value = getattr(import_module(f".{_HOME[name]}", __name__), name)
     globals()[name] = value
     return value
 
