@@ -4,8 +4,8 @@
     dense_row, activate = f.dense_row, f.activate          # Numba takes names, not attributes
 
 `of(dtype)`, float32 or float64, has
-    activate(code, z) -> y            f(z);  code: of `kernels.activations`, identity to sign, and exp
-    slope(code, y) -> f'              from the output y; for GELU and SILU from z
+    activate(code, z) -> y            f(z);  code: of `kernels.activations`, any elementwise one
+    slope(code, y) -> f'              from the output y; for GELU and SILU (`activations.NEEDS_Z`) from z
     with_slope(code, z) -> (y, f')    both at once, for every code
     kept(row, column, layer, step, seed, threshold) -> bool
                                       whether dropout keeps an element: the masks of all packages (`kernels.dropout`);
@@ -28,8 +28,9 @@ import functools
 import math
 from types import SimpleNamespace
 
+from .. import update_rules
+from ..catalogue import StepConstants
 from . import scalars
-from .ops import STEP_CONSTANTS
 from .philox import keep_threshold, kept
 from .shims import device
 
@@ -38,14 +39,19 @@ __all__ = ["keep_threshold", "of", "step_constants"]
 
 def step_constants(rule, hyper, learning_rate, step, dtype):
     """What `apply_rule` needs of one step, computed in float64: nine numbers of `dtype`. step: 1 for the first."""
-    return tuple(map(dtype, STEP_CONSTANTS(rule, [float(h) for h in hyper], float(learning_rate), int(step))))
+    return tuple(map(dtype, update_rules.step_constants(rule, hyper, learning_rate, step)))
 
 
 @functools.cache
 def of(dtype):
     """The device functions for one dtype, numpy.float32 or numpy.float64: see the module's own help."""
     scalar, zero = scalars.functions(dtype), dtype(0)
-    activate = scalar.activate
+    activate, rule_step = scalar.activate, scalar.apply_rule
+
+    @device
+    def apply_rule(rule, w, g, s1, s2, constants):
+        c = constants
+        return rule_step(rule, w, g, s1, s2, StepConstants(c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7], c[8]))
 
     @device
     def dense_row(x, w, b, activation, y):
@@ -88,5 +94,5 @@ def of(dtype):
         return loss
 
     return SimpleNamespace(activate=activate, slope=scalar.slope, with_slope=scalar.with_slope, kept=kept,
-                           apply_rule=scalar.apply_rule, dense_row=dense_row, softmax_row=softmax_row,
+                           apply_rule=apply_rule, dense_row=dense_row, softmax_row=softmax_row,
                            softmax_xent_row=softmax_xent_row)

@@ -14,7 +14,6 @@ from .control import CONSTANTS, L2, LENGTH, STEP
 from .dense import ELEMENTWISE
 from .machine import Launch
 from .network import blocks
-from .ops import STEP_CONSTANTS
 from .optimizer import define
 from .shims import cuda
 
@@ -41,7 +40,7 @@ def half_of(state):
     half.s1, half.s2 = state.gradients, zeros(1, state.dtype)
     half.control, half.sums, half.constants = zeros(LENGTH, np.int64), zeros(4, np.float64), zeros(CONSTANTS,
                                                                                                   state.dtype)
-    half.order, half.rates = zeros(state.recipe.batch, np.int64), zeros(1, np.float64)
+    half.order, half.all_constants = zeros(state.recipe.batch, np.int64), zeros(L2, state.dtype)
     half.data, half.graph, half.inference = {}, None, None
     return half
 
@@ -74,7 +73,7 @@ def apply_gradients(state, learning_rate):
     """One optimizer step by state.gradients. Arguments: `kernels`."""
     machine, recipe, step = state.machine, state.recipe, state.step + 1
     constants = np.empty(CONSTANTS, state.dtype)
-    constants[:L2] = STEP_CONSTANTS(recipe.rule, [float(h) for h in recipe.hyper], float(learning_rate), step)
+    constants[:L2] = update_rules.step_constants(recipe.rule, recipe.hyper, learning_rate, step)
     constants[L2] = recipe.l2
     with machine.current():
         here = state.half.constants

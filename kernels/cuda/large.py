@@ -31,7 +31,8 @@ from types import SimpleNamespace
 from typing import NamedTuple
 
 from . import optimizer
-from .control import ROWS, STEP
+from .control import ROWS, STEP, index
+from .losses import ends_block
 from .philox import dropped
 from .scalars import functions
 from .shims import cuda
@@ -41,7 +42,7 @@ THREADS = 256
 PROCESSORS, PIECE = 132, 512     # multiprocessors of an H100; rows of a piece at least
 CLEARING = 128                   # blocks of clear_rows, which mostly finds nothing to do
 COLUMNS, SUMMING = 32, 1024      # columns and threads of a block of column_sums
-GROUPS = SUMMING // COLUMNS      # of rows
+GROUPS = SUMMING // COLUMNS      # of rows: 32, as `losses.ends_block` has it
 
 
 class Product(NamedTuple):
@@ -111,8 +112,12 @@ def kernels(dtype):
         c = cuda.blockIdx.x * COLUMNS + t % COLUMNS
         total = zero
         if c < n:
+            part = zero
             for r in range(t // COLUMNS, control[ROWS], GROUPS):
-                total += dz[dz_at + r * n + c]
+                part += dz[index(dz_at + r * n + c)]
+                if ends_block(r):
+                    total, part = total + part, zero
+            total += part
         shared[t] = total
         cuda.syncthreads()
         if t < COLUMNS and c < n:

@@ -10,7 +10,7 @@ import numpy as np
 from .. import losses as codes
 from . import losses, steps
 from .control import one_batch
-from .operands import check, inside, is_given, whole
+from .operands import check, inside, is_given, one_of
 from .ops import blocks
 from .streams import Queue, constant, type_of
 
@@ -32,7 +32,7 @@ def softmax_xent(z, labels, targets, weights, dz, *, stream=None):
                   z, labels, targets, weights, dz, may_be=(("dz", "z"),))
     if labelled:
         inside("softmax_xent", "labels", labels, sizes["n"], Queue(stream))
-    return _loss("softmax_xent", codes.SOFTMAX_XENT, z, labels, targets, weights, dz, stream)
+    return _loss("softmax_xent", codes.SOFTMAX_CROSS_ENTROPY, z, labels, targets, weights, dz, stream)
 
 
 def sigmoid_xent(z, targets, weights, dz, *, stream=None):
@@ -43,7 +43,7 @@ def sigmoid_xent(z, targets, weights, dz, *, stream=None):
     Cost: two exponentials and a logarithm a number, 3 m n numbers. Source: standard.
     """
     check("sigmoid_xent", _TARGETS, z, targets, weights, dz, may_be=(("dz", "z"),))
-    return _loss("sigmoid_xent", codes.SIGMOID_XENT, z, None, targets, weights, dz, stream)
+    return _loss("sigmoid_xent", codes.SIGMOID_CROSS_ENTROPY, z, None, targets, weights, dz, stream)
 
 
 def squared_error(z, targets, weights, dz, *, stream=None):
@@ -57,14 +57,15 @@ def squared_error(z, targets, weights, dz, *, stream=None):
 
 
 def pointwise_loss(loss, parameter, z, targets, weights, dz, *, stream=None):
-    """The mean Huber, absolute, Poisson or quantile loss; dz = l'(z, t) wᵢ / (n Σ w). Formulas: `kernels`.
+    """The mean of an elementwise loss, as Huber, absolute, Poisson or quantile; dz = l'(z, t) wᵢ / (n Σ w). Formulas:
+    `kernels`.
 
-    loss: a code of `kernels.losses`; parameter: δ of HUBER, q of QUANTILE. Operands, streams: `kernels.cuda.loss_ops`.
-    Raises TypeError and ValueError for operands that do not fit and for another loss.
+    loss: an elementwise code of `kernels.losses`; parameter: δ of HUBER, q of QUANTILE. Operands, streams:
+    `kernels.cuda.loss_ops`. Raises TypeError and ValueError for operands that do not fit and for another loss.
     Cost: a few flops a number, POISSON an exponential and a logarithm; 3 m n numbers. Sources: Huber 1964,
     Koenker & Bassett 1978, McCullagh & Nelder 1989.
     """
-    whole("pointwise_loss", "loss", loss, codes.HUBER, codes.QUANTILE, "HUBER to QUANTILE of kernels.losses")
+    one_of("pointwise_loss", "loss", loss, codes.ELEMENTWISE, "the code of an elementwise loss of kernels.losses")
     check("pointwise_loss", _TARGETS, z, targets, weights, dz, may_be=(("dz", "z"),))
     return _loss("pointwise_loss", loss, z, None, targets, weights, dz, stream, parameter)
 

@@ -16,7 +16,7 @@ import numpy as np
 from .. import activations as codes
 from .. import update_rules
 from . import gradient, loss_ops, losses, narrow, network, ops, perceptron, steps, tensor_core
-from .control import BATCH, CONSTANTS, LABELLED, LENGTH, LISTED, ROWS, START, STEP, TOTAL_ROWS, WEIGHTED
+from .control import BATCH, CONSTANTS, L2, LABELLED, LENGTH, LISTED, ROWS, START, STEP, TOTAL_ROWS, WEIGHTED
 from .data import JUDGED, TRAINED, make_data, resident
 from .dense import choose_tile
 from .machine import Launch, gpu
@@ -49,9 +49,8 @@ class State:
         self.s1, self.s2 = (zeros(count if used > slot else 1, dtype) for slot in (0, 1))
         self.work = network.make_work(machine, sizes, activations, dropout, recipe.batch, dtype, recipe.precision, True)
         self.control, self.sums = zeros(LENGTH, np.int64), zeros(4, np.float64)
-        self.constants, self.hyper = zeros(CONSTANTS, dtype), zeros(4, np.float64)
-        machine.write(self.hyper, np.asarray(recipe.hyper, np.float64))
-        self.order, self.rates = zeros(1, np.int64), zeros(1, np.float64)
+        self.constants, self.all_constants = zeros(CONSTANTS, dtype), zeros(L2, dtype)   # of a step, of all of an epoch
+        self.order = zeros(1, np.int64)
         self.data = {}                   # role: (the arrays as they came, Data)
         self.graph = None                # (Data, steps, graph)
         self.inference = None            # Work for evaluate
@@ -249,18 +248,28 @@ class Training:
 # ------------------------------------------------------------------------------- data
 
 def load_epoch(state, data, order, rates):
-    """Rows to visit and learning rates into the GPU's memory; `control` at rest before the first step."""
-    machine = state.machine
-    if len(order) > len(state.order) or len(rates) > len(state.rates):
-        state.order, state.rates = machine.zeros(len(order), np.int64), machine.zeros(len(rates), np.float64)
+    """Rows to visit and each step's constants into the GPU's memory; `control` at rest before the first step."""
+    machine, control = state.machine, state.machine.download(state.control)
+    constants = constants_of_steps(state.recipe, rates, control[STEP] + 1).astype(state.dtype)
+    if len(order) > len(state.order) or constants.size > len(state.all_constants):
+        state.order = machine.zeros(len(order), np.int64)
+        state.all_constants = machine.zeros(constants.size, state.dtype)
         state.graph = None                   # it reads from the arrays before
     machine.write(state.order, np.asarray(order, np.int64))
-    machine.write(state.rates, np.asarray(rates, np.float64))
-    control = machine.download(state.control)
+    machine.write(state.all_constants, constants)
     control[START] = control[ROWS] = 0
     control[TOTAL_ROWS], control[BATCH], control[LISTED] = len(order), state.recipe.batch, 1
     control[LABELLED], control[WEIGHTED] = data.labelled, data.weighted
     machine.write(state.control, control)
+
+
+def constants_of_steps(recipe, rates, first):
+    """float64 (steps, L2): the `catalogue.StepConstants` of every step, the first of them with that number. A rule's
+    formula of them is arithmetic, and so is computed for all at once."""
+    rates = np.asarray(rates, np.float64)
+    constants = update_rules.TABLE.record(recipe.rule, "rule").constants(
+        [float(h) for h in recipe.hyper], rates, np.arange(first, first + len(rates), dtype=np.float64))
+    return np.stack([np.broadcast_to(each, rates.shape) for each in constants], axis=1)
 
 
 def training_step(state, data):
@@ -272,8 +281,8 @@ def training_step(state, data):
 
     def finish(first):
         return Launch(steps.kernels(dtype).finish_step, 1, steps.THREADS, (
-            first, data.weights, order, state.rates, recipe.rule, state.hyper, recipe.l2, recipe.alpha, work.losses,
-            work.right, network.right_unit(recipe.loss, state.sizes[-1]), control, sums, constants))
+            first, data.weights, order, state.all_constants, recipe.l2, recipe.alpha, work.losses, work.right,
+            network.right_unit(recipe.loss, state.sizes[-1]), control, sums, constants))
 
     if state.plan:
         state.first, *step = machine.prepared([finish(1), narrow.launch(state, data)])
