@@ -42,9 +42,9 @@ INTEGERS = {
     "w_at", "b_at", "y_at", "z_at", "dz_at", "dx_at", "out_at", "slopes_at", "tiles", "piece_rows", "pieces", "limit",
     "at",
 }
-INTEGER_ARRAYS = {"control", "order", "labels", "right", "updates", "mistakes", "indices", "found"}
+INTEGER_ARRAYS = {"control", "order", "labels", "correct", "updates", "mistakes", "indices", "found"}
 NUMBERS = {"factor", "parameter", "scale"}
-DOUBLES = {"right_unit", "l2", "alpha"}
+DOUBLES = {"correct_unit", "l2", "alpha"}
 DOUBLE_ARRAYS = {"sums"}
 
 

@@ -1,7 +1,7 @@
 """What changes from step to step lies in the GPU's memory, so that a captured graph of steps can be replayed unchanged.
 
 control int64 (LENGTH,)    where training stands; kernels read it, `steps.finish_step` moves it on
-sums    float64 (4,)       loss, right answers and weights since the epoch's start; the weight of the step's rows
+sums    float64 (4,)       loss, correct predictions and weights since the epoch's start; the weight of the step's rows
 constants (CONSTANTS,)     `catalogue.StepConstants` of this step, then what l2 and alpha make together (`L2`), in the
                            operands' dtype
 """
@@ -14,7 +14,7 @@ from .shims import device
 # rows of the epoch; rows of a step; and whether there are an order, labels (else targets), weights.
 POSITION, START, ROWS, STEP, TOTAL_ROWS, BATCH, LISTED, LABELLED, WEIGHTED = range(9)
 LENGTH = 9
-LOSS, RIGHT, WEIGHTS, BATCH_WEIGHT = range(4)
+LOSS, CORRECT, WEIGHTS, BATCH_WEIGHT = range(4)
 L2 = len(StepConstants._fields)
 CONSTANTS = L2 + 1
 

@@ -116,12 +116,12 @@ class KernelFile:
             path = self.path(signature)
             path.parent.mkdir(parents=True, exist_ok=True)
             mark_used(path.parent)
-            whole = path.with_name(f"{path.name}.{uuid.uuid4().hex[:16]}")
+            complete = path.with_name(f"{path.name}.{uuid.uuid4().hex[:16]}")
             try:
-                whole.write_bytes(dumps(compiled._reduce_states()))
-                os.replace(whole, path)                # at once: nobody reads half a file
+                complete.write_bytes(dumps(compiled._reduce_states()))
+                os.replace(complete, path)                # at once: nobody reads half a file
             finally:
-                whole.unlink(missing_ok=True)
+                complete.unlink(missing_ok=True)
         except Exception as error:
             log.warning("compiled kernels cannot be kept in %s (%s); the next process compiles again",
                         cache_folder(), error)

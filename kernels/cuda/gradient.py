@@ -20,14 +20,14 @@ from .shims import cuda
 
 @functools.cache
 def kernel(dtype):
-    held, move = define(dtype).held, define(dtype).move
+    in_registers, move = define(dtype).in_registers, define(dtype).move
 
     @cuda.jit
     def apply_gradient(rule, at, weights, count, constants, w, g, s1, s2):
         """The optimizer on a layer: `count` parameters from `at` on, the first `weights` of them no biases."""
         i = cuda.blockIdx.x * ELEMENTWISE + cuda.threadIdx.x
         if i < count:
-            move(rule, held(constants), g[at + i], i < weights, w, at + i, s1, s2, at + i)
+            move(rule, in_registers(constants), g[at + i], i < weights, w, at + i, s1, s2, at + i)
 
     return apply_gradient
 
@@ -64,7 +64,7 @@ def batch_gradient(training, state, x, labels, targets, weights, rows, share):
             state.gradients = machine.zeros(int(state.parameters.shape[0]), state.dtype)
             state.half = half_of(state)
         state.gradients[:] = 0
-        set_step(state.half, step)                             # it is part of the place of dropout's masks
+        set_step(state.half, step)                             # dropout's masks depend on it
     rates = np.full(min(1, len(rows)), share, np.float64)
     return training.train_epoch(state.half, x, labels, targets, weights, rows, rates)
 

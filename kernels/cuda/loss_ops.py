@@ -80,12 +80,12 @@ def _loss(operation, loss, z, labels, targets, weights, dz, stream, parameter=0.
     none, order = constant(0.0, dtype=dtype), constant(0)
     weights = queue.read(weights) if weighted else none
     control = constant(*one_batch(m, labelled, weighted))
-    sums, values, right = queue.upload(np.zeros(4)), queue.empty(m, dtype), queue.empty(m, np.int64)
+    sums, values, correct = queue.upload(np.zeros(4)), queue.empty(m, dtype), queue.empty(m, np.int64)
     queue.run(steps.sum_weights, 1, steps.THREADS, weights, order, control, sums)
     queue.run(losses.kernels(dtype).row_loss, blocks(m, losses.WARPS), 32 * losses.WARPS, loss, dtype(parameter),
               queue.read(z), 0, n, queue.read(labels) if labelled else order,
               queue.read(targets) if is_given(targets) else none, weights, order, control, sums, 0, queue.written(dz),
-              0, values, right)
-    queue.run(steps.add_totals, 1, steps.THREADS, weights, order, values, right, 0.0, control, sums)
+              0, values, correct)
+    queue.run(steps.add_totals, 1, steps.THREADS, weights, order, values, correct, 0.0, control, sums)
     total, _, weight, _ = queue.download(sums)
     return float(total / weight) if weight > 0 else 0.0

@@ -1,9 +1,9 @@
 """The losses with their gradients, a warp a row; softmax of rows. Formulas: `kernels`; twin: `reference.losses`.
 
     row_loss  kernel(loss, parameter, z, z_at, n, labels, targets, weights, order, control, sums, times_slope, dz,
-                     dz_at, losses, right)
-        losses[r] = lᵣ, not weighted; right[r]: 1 or 0 (softmax), how many outputs are on the right side (sigmoid);
-        dz = ∂lᵣ/∂z wᵣ / Σ w, times what dz held before where that is slopes. dz may be z.
+                     dz_at, losses, correct)
+        losses[r] = lᵣ, not weighted; correct[r]: 1 or 0 (softmax), how many outputs are on their target's side
+        (sigmoid); dz = ∂lᵣ/∂z wᵣ / Σ w, times what dz held before where that is slopes. dz may be z.
 
 Sums over a row go lane by lane, in blocks, then butterfly-wise over the warp: an order that depends on n alone.
 """
@@ -122,7 +122,7 @@ def kernels(dtype):
 
     @device
     def loss_of_row(r, lane, loss, parameter, z, at, n, labels, targets, weights, order, control, sums, times_slope, dz,
-                    to, losses, right):
+                    to, losses, correct):
         """What `row_loss` does for row r of the step, by one warp; the row of z begins at `at`, that of dz at `to`."""
         row = row_number(control, order, r)
         weight_sum = dtype(sums[BATCH_WEIGHT])
@@ -137,15 +137,15 @@ def kernels(dtype):
             value, good = softmax_target_row(z, at, n, lane, targets, row * n, scale, times_slope, dz, to)
         if lane == 0:
             losses[index(r)] = value
-            right[index(r)] = good
+            correct[index(r)] = good
 
     @cuda.jit(launch_bounds=32 * WARPS)
     def row_loss(loss, parameter, z, z_at, n, labels, targets, weights, order, control, sums, times_slope, dz, dz_at,
-                 losses, right):
+                 losses, correct):
         lane, r = cuda.threadIdx.x & 31, cuda.blockIdx.x * WARPS + (cuda.threadIdx.x >> 5)
         if r < control[ROWS]:
             loss_of_row(r, lane, loss, parameter, z, z_at + r * n, n, labels, targets, weights, order, control, sums,
-                        times_slope, dz, dz_at + r * n, losses, right)
+                        times_slope, dz, dz_at + r * n, losses, correct)
 
     @cuda.jit(launch_bounds=32 * WARPS)
     def softmax_rows(z, z_at, m, n, y, y_at):

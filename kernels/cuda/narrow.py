@@ -66,7 +66,7 @@ def odd(count):
 
 
 def capacity(dtype):
-    """Elements of shared memory, beside the sums of the warps."""
+    """Elements of shared memory, next to the sums of the warps."""
     return (SHARED_BYTES - 8 * WARPS) // np.dtype(dtype).itemsize
 
 
@@ -114,8 +114,8 @@ def launch(state, data):
     return Launch(kernel(dtype), 1, THREADS, (
         STEPS, table, len(work.layers), plan.rows, plan.weights, factors, data.x, dtype(recipe.scale), data.labels,
         data.targets, data.weights, state.order, state.all_constants, recipe.rule, recipe.l2, recipe.alpha, recipe.loss,
-         dtype(recipe.parameter), network.right_unit(recipe.loss, state.sizes[-1]), recipe.seed,
-        state.parameters, state.s1, state.s2, work.losses, work.right, state.control, state.sums, state.constants))
+         dtype(recipe.parameter), network.correct_unit(recipe.loss, state.sizes[-1]), recipe.seed,
+        state.parameters, state.s1, state.s2, work.losses, work.correct, state.control, state.sums, state.constants))
 
 
 @device
@@ -128,7 +128,8 @@ def spread(shift):
 @functools.cache
 def kernel(dtype):
     zero, one, elements, identity = dtype(0), dtype(1), capacity(dtype), codes.IDENTITY
-    with_slope, held, move = functions(dtype).with_slope, optimizer.define(dtype).held, optimizer.define(dtype).move
+    with_slope, rules = functions(dtype).with_slope, optimizer.define(dtype)
+    in_registers, move = rules.in_registers, rules.move
     loss_of_row, step = losses.kernels(dtype).loss_of_row, step_kernels(dtype)
     advance, weigh_rows, set_constants = step.advance, step.weigh_rows, step.set_constants
 
@@ -209,10 +210,10 @@ def kernel(dtype):
         for r in range(first_r, m, down):
             for c in range(first_c, n, across):
                 here = index(y_at + r * y_row + c)
-                value, rise = with_slope(activation, shared[here])
-                value, rise = dropped(value, rise, factor, threshold, first + r, c, layer, step, seed)
+                value, slope = with_slope(activation, shared[here])
+                value, slope = dropped(value, slope, factor, threshold, first + r, c, layer, step, seed)
                 shared[here] = value
-                shared[index(dz_at + r * dz_row + c)] = rise
+                shared[index(dz_at + r * dz_row + c)] = slope
 
     @device
     def backward(table, layer, m, shared):
@@ -231,7 +232,7 @@ def kernel(dtype):
     @device
     def move_weights(table, layers, gradients_at, rule, constants, s1, s2, shared):
         """The optimizer, and zero for the next step's gradients, by the thread that has summed them up."""
-        step = held(constants)
+        step = in_registers(constants)
         for layer in range(layers):
             n_in, n_out, row = table[layer, N_IN], table[layer, N_OUT], table[layer, DZ_ROW]
             first_i, first_j, down, across = spread(table[layer, SHIFT_OUT])
@@ -245,7 +246,7 @@ def kernel(dtype):
 
     @cuda.jit(launch_bounds=THREADS)
     def train_narrow(steps, table, layers, block_rows, gradients_at, factors, x, scale, labels, targets, weights, order,
-                     all_constants, rule, l2, alpha, loss, parameter, right_unit, seed, w, s1, s2, losses, right,
+                     all_constants, rule, l2, alpha, loss, parameter, correct_unit, seed, w, s1, s2, losses, correct,
                      control, sums, constants):
         shared = cuda.shared.array(elements, dtype)
         partial = cuda.shared.array(WARPS, double)
@@ -272,7 +273,7 @@ def kernel(dtype):
                 for r in range(t >> 5, m, WARPS):
                     loss_of_row(first + r, t & 31, loss, parameter, shared, z_at + r * z_row, table[last, N_OUT],
                                 labels, targets, weights, order, control, sums, times_slope, shared,
-                                dz_at + r * dz_row, losses, right)
+                                dz_at + r * dz_row, losses, correct)
                 cuda.syncthreads()
                 for layer in range(last, 0, -1):
                     backward(table, layer, m, shared)
@@ -281,7 +282,7 @@ def kernel(dtype):
                     gradient(table, layer, gradients_at, m, shared)
                 cuda.syncthreads()
             move_weights(table, layers, gradients_at, rule, constants, s1, s2, shared)
-            advance(0, weights, order, losses, right, right_unit, control, sums, partial)
+            advance(0, weights, order, losses, correct, correct_unit, control, sums, partial)
             weigh_rows(weights, order, l2, alpha, control, sums, constants, partial)
             set_constants(all_constants, control, constants)
         copy_weights(table, layers, True, w, shared)

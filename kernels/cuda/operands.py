@@ -110,7 +110,7 @@ def check(operation, contract, *arrays, may_be=()):
 
 
 def _kept(operation, operand, array):
-    """The operand's `Memory`, right by itself: kind of array, dtype, dimensions, contiguous, writable."""
+    """The operand's `Memory`, valid by itself: kind of array, dtype, dimensions, contiguous, writable."""
     name, memory = f"{operation}: {operand.name}", memory_of(array)
     if memory is None:
         raise TypeError(f"{name} must be a NumPy array or one on the GPU (CuPy, PyTorch, Numba), got "
@@ -141,8 +141,8 @@ def _check_apart(operation, found, may_be):
                 raise ValueError(f"{operation}: {written.name} is written: it {rule}")
 
 
-def whole(operation, name, value, low):
-    """`value` is a whole number of at least `low`."""
+def integer(operation, name, value, low):
+    """`value` is an integer of at least `low`."""
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise TypeError(f"{operation}: {name} must be a whole number, got {value!r}")
     if value < low:
@@ -151,8 +151,7 @@ def whole(operation, name, value, low):
 
 def one_of(operation, name, value, codes, what):
     """`value` is one of these codes; `what` says of what."""
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"{operation}: {name} must be a whole number, got {value!r}")
+    integer(operation, name, value, 0)
     if value not in codes:
         raise ValueError(f"{operation}: {name} must be {what}, got {value}")
 

@@ -1,4 +1,4 @@
-"""The single operations, as people plug them into their own code. Contract: `kernels`; the losses: `loss_ops`.
+"""The single operations, as users plug them into their own code. Contract: `kernels`; the losses: `loss_ops`.
 
 Arrays lie on the GPU (CuPy, PyTorch, Numba, anything with a CUDA array interface), in C order; NumPy arrays work as
 well, but are copied there and back at every call. Outputs are written in place. Kinds, dtypes, shapes and overlaps are
@@ -17,7 +17,7 @@ from . import large, optimizer, philox, steps
 from .control import LISTED, one_batch
 from .dense import ELEMENTWISE, choose_tile, local_gradient
 from .dense import kernels as dense_kernels
-from .operands import check, inside, is_given, one_of, whole
+from .operands import check, inside, integer, is_given, one_of
 from .philox import keep_threshold
 from .shims import cuda
 from .streams import Queue, constant, is_on_gpu, type_of
@@ -39,7 +39,7 @@ def dense_forward(x, w, b, activation, y=None, *, stream=None):
     """
     operands = "x (m, k), w (k, n), b (n,)"
     one_of("dense_forward", "activation", activation, codes.ELEMENTWISE,
-           "the code of an elementwise one of kernels.activations")
+           "a code of kernels.activations, of an elementwise one")
     if y is None:
         check("dense_forward", operands, x, w, b)
         y = Queue(stream).new((x.shape[0], w.shape[1]), x)
@@ -117,7 +117,7 @@ def update(rule, hyper, learning_rate, step, w, g, s1, s2, *, stream=None):
     Cost: a few flops a number; 3 + 2 slots numbers each.
     """
     one_of("update", "rule", rule, range(len(update_rules.NAMES)), "a code of kernels.update_rules")
-    whole("update", "step", step, 1)
+    integer("update", "step", step, 1)
     if np.shape(hyper) != (4,):
         raise ValueError(f"update: hyper must have 4 numbers, got shape {np.shape(hyper)}")
     count = check("update", "g (count,) -> w (count,), s1 (count,)?, s2 (count,)?", g, w, s1, s2)["count"]
@@ -136,14 +136,14 @@ def dropout(x, rate, seed, step, layer, y=None, *, stream=None):
     """y = x / (1 - rate) where kept, else 0, which is returned; masks as in the other packages.
 
     x, y (m, n), both float32 or both float64, in C order; y may be x, and is allocated if left out, as an array of x's
-    kind. 0 <= rate < 1; seed, step and layer are the place of the mask. Raises TypeError and ValueError for operands
+    kind. 0 <= rate < 1; seed, step and layer select the mask. Raises TypeError and ValueError for operands
     that do not fit.
     Cost: ten rounds of Philox a number; 2 m n numbers. Source: Srivastava et al. 2014, inverted; words: `philox`.
     """
     if not 0 <= rate < 1:
         raise ValueError(f"dropout: rate must be at least 0 and below 1, got {rate!r}")
     for name, value in (("seed", seed), ("step", step), ("layer", layer)):
-        whole("dropout", name, value, 0)
+        integer("dropout", name, value, 0)
     check("dropout", "x (m, n)", x)
     queue = Queue(stream)
     y = queue.new(tuple(x.shape), x) if y is None else y

@@ -11,8 +11,8 @@ from .shims import device
 
 @functools.cache
 def define(dtype):
-    """held(constants) -> the step's constants and l2, in registers;
-    move(rule, held, gradient, is_weight, w, w_at, s1, s2, slot_at) moves w[w_at] and its slots;
+    """in_registers(constants) -> the step's constants and l2, in registers;
+    move(rule, constants_and_l2, gradient, is_weight, w, w_at, s1, s2, slot_at) moves w[w_at] and its slots;
     step(rule, constants, gradient, w, w_at, s1, s2, slot_at) likewise, and knows neither l2 nor biases."""
     zero, apply_rule, without_decay = dtype(0), functions(dtype).apply_rule, functions(dtype).without_decay
     codes = update_rules.TABLE.codes
@@ -20,7 +20,7 @@ def define(dtype):
     moves = is_in(codes(lambda rule: rule.moves))
 
     @device
-    def held(constants):
+    def in_registers(constants):
         return StepConstants(constants[0], constants[1], constants[2], constants[3], constants[4], constants[5],
                              constants[6], constants[7], constants[8]), constants[L2]
 
@@ -37,12 +37,12 @@ def define(dtype):
             s2[slot_at] = second
 
     @device
-    def move(rule, held, gradient, is_weight, w, w_at, s1, s2, slot_at):
-        constants, l2 = held
+    def move(rule, constants_and_l2, gradient, is_weight, w, w_at, s1, s2, slot_at):
+        constants, l2 = constants_and_l2
         if is_weight:                                       # weight decay and l2 are not for biases
             gradient += l2 * w[w_at]
         else:
             constants = without_decay(constants)
         step(rule, constants, gradient, w, w_at, s1, s2, slot_at)
 
-    return SimpleNamespace(held=held, move=move, step=step)
+    return SimpleNamespace(in_registers=in_registers, move=move, step=step)

@@ -1,11 +1,11 @@
 """The catalogue's formulas as device functions of float32 or of float64, and what chooses among them by code.
 
 The mathematics is `kernels.activations`, `kernels.update_rules` and `kernels.losses`; here their literal numbers take
-the operands' type: 1.0 beside a float32 would make the whole expression float64, which a GPU computes 32 to 64 times
+the operands' type: 1.0 next to a float32 would make the whole expression float64, which a GPU computes 32 to 64 times
 slower. Only what is written as a float does, 0.0 and not 0.
 
 What chooses is a chain of comparisons made from a table, a link for each record; a warp's threads all take one way
-through it. Codes are checked where people pass them; the end of a chain is NaN.
+through it. Codes are validated once on entry; the end of a chain is NaN.
 """
 import functools
 import math

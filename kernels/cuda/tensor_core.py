@@ -71,7 +71,7 @@ def define(precision, size):
 
     @device
     def add_tf32(shared, a0, b0, acc):
-        """acc += A B over one buffer; a0 and b0: this lane's place in the warp's part of A and B."""
+        """acc += A B over one buffer; a0 and b0: this lane's index in the warp's part of A and B."""
         for k in range(0, DEPTH, 8):
             for i in range(down):
                 at = a0 + index(i * 16 * STRIDE + k)

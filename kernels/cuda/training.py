@@ -1,11 +1,11 @@
-"""Training and inference as `fastmlp` calls them: data stay on the GPU, an epoch is a handful of graph replays.
+"""Training and inference as `fastmlp` calls them: data are kept on the GPU, an epoch is a handful of graph replays.
 
 `prepare` allocates everything; the first `train_epoch` captures a chunk of steps in a CUDA graph and every epoch
 replays it: no host work and no waiting until the epoch's totals are read. What changes lies in the GPU's memory
 (`control`), so one graph serves every chunk, the short last batch, and every later epoch, on other arrays as well
 (`data`). Of a narrow net, the graph is one launch of a kernel that does many steps (`narrow`).
 
-Data are copied to the GPU when first seen and are taken to stay as they are: arrays that are changed in place between
+Data are copied to the GPU when first seen and are taken not to change: arrays that are changed in place between
 two epochs are not seen to have changed. Arrays that lie on the GPU are read where they are.
 """
 import functools
@@ -17,7 +17,7 @@ from .. import activations as codes
 from .. import update_rules
 from . import gradient, loss_ops, losses, narrow, network, ops, perceptron, steps, tensor_core
 from .control import BATCH, CONSTANTS, L2, LABELLED, LENGTH, LISTED, ROWS, START, STEP, TOTAL_ROWS, WEIGHTED
-from .data import JUDGED, TRAINED, make_data, resident
+from .data import EVALUATED, TRAINED, make_data, resident
 from .dense import choose_tile
 from .machine import Launch, gpu
 from .streams import is_on_gpu
@@ -122,7 +122,7 @@ class Training:
         return lambda dtype, rows, columns: tensor_core.choose_tile(precision, rows, columns)
 
     def train_epoch(self, state, x, labels, targets, weights, order, rates):
-        """One pass over the rows `order`; returns (Σ wᵢ lᵢ, right answers, Σ w). Arguments: `kernels`."""
+        """One pass over the rows `order`; returns (Σ wᵢ lᵢ, correct, Σ w). Arguments: `kernels`."""
         machine, n_steps = state.machine, len(rates)
         if n_steps == 0:
             return 0.0, 0.0, 0.0
@@ -141,7 +141,7 @@ class Training:
             return tuple(machine.download(state.sums)[:3].tolist())
 
     def batch_gradient(self, state, x, labels, targets, weights, rows, share):
-        """state.gradients = share × the gradient of one batch; returns (Σ wᵢ lᵢ, right, Σ w). Arguments: `kernels`."""
+        """state.gradients = share × the gradient of a batch; returns (Σ wᵢ lᵢ, correct, Σ w). Arguments: `kernels`."""
         return gradient.batch_gradient(self, state, x, labels, targets, weights, rows, share)
 
     def apply_gradients(self, state, learning_rate):
@@ -149,17 +149,17 @@ class Training:
         gradient.apply_gradients(state, learning_rate)
 
     def evaluate(self, state, x, labels, targets, weights):
-        """Loss and right answers without training: (Σ wᵢ lᵢ, right answers, Σ w)."""
+        """Loss and correct predictions without training: (Σ wᵢ lᵢ, correct, Σ w)."""
         machine, recipe, dtype = state.machine, state.recipe, state.dtype
         if len(x) == 0:
             return 0.0, 0.0, 0.0
         with machine.current():
-            data = resident(state, JUDGED, x, labels, targets, weights)
+            data = resident(state, EVALUATED, x, labels, targets, weights)
             if state.inference is None:
                 state.inference = network.make_work(machine, state.sizes, state.activations, state.dropout,
                                                     block_rows(state.sizes, len(x)), dtype)
             work, order, sums = state.inference, machine.zeros(1, np.int64), machine.zeros(4, np.float64)
-            unit = network.right_unit(recipe.loss, state.sizes[-1])
+            unit = network.correct_unit(recipe.loss, state.sizes[-1])
             for control in block_controls(machine, data, work.rows):
                 machine.run(machine.prepared([
                     Launch(steps.sum_weights, 1, steps.THREADS, (data.weights, order, control, sums)),
@@ -167,12 +167,12 @@ class Training:
                     *network.forward(work, state.parameters, control, dtype, self.tiles),
                     network.loss(work, data, order, control, sums, recipe.loss, recipe.parameter, dtype, False),
                     Launch(steps.add_totals, 1, steps.THREADS,
-                           (data.weights, order, work.losses, work.right, unit, control, sums)),
+                           (data.weights, order, work.losses, work.correct, unit, control, sums)),
                 ]))
             return tuple(machine.download(sums)[:3].tolist())
 
     def forward(self, parameters, sizes, activations, x, scale, n_threads, out):
-        """out (m, outputs) = the net's output for every row of x. Arguments: `kernels`; arrays of either place."""
+        """out (m, outputs) = the net's output for every row of x. Arguments: `kernels`, on the host or the GPU."""
         machine, dtype = self.machine, np.dtype(str(parameters.dtype).removeprefix("torch.")).type
         sizes, activations, rows = tuple(map(int, sizes)), tuple(map(int, activations)), int(x.shape[0])
         if rows == 0:
@@ -281,8 +281,8 @@ def training_step(state, data):
 
     def finish(first):
         return Launch(steps.kernels(dtype).finish_step, 1, steps.THREADS, (
-            first, data.weights, order, state.all_constants, recipe.l2, recipe.alpha, work.losses, work.right,
-            network.right_unit(recipe.loss, state.sizes[-1]), control, sums, constants))
+            first, data.weights, order, state.all_constants, recipe.l2, recipe.alpha, work.losses, work.correct,
+            network.correct_unit(recipe.loss, state.sizes[-1]), control, sums, constants))
 
     if state.plan:
         state.first, *step = machine.prepared([finish(1), narrow.launch(state, data)])
