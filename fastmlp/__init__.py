@@ -25,30 +25,32 @@ if importlib.util.find_spec("fastmlp.kernels") is None and _sibling.is_file():
 
 if TYPE_CHECKING:
     from . import datasets, kernels, schedules
-    from .convert import from_keras, from_sklearn, from_torch
-    from .early_stopping import EarlyStopping
-    from .ensembles import Ensemble, ensemble
+    from ._version import __version__
     from .environment import info
     from .estimators import MLPClassifier, MLPRegressor, Perceptron
-    from .files import load
-    from .history import History
+    from .importers import from_keras, from_sklearn, from_torch
     from .losses import Huber, Quantile
-    from .model import MLP
+    from .many.ensembles import Ensemble, ensemble
+    from .many.selection import CrossValidation, cross_validate
+    from .net.history import History
+    from .net.loading import load
+    from .net.model import MLP
     from .optimizers import SGD, Adam, AdamW, Momentum, RMSprop
-    from .perceptron import train_perceptron
-    from .selection import CrossValidation, cross_validate
-    from .training import DivergedError, train
+    from .training.early_stopping import EarlyStopping
+    from .training.entry import train
+    from .training.perceptron import train_perceptron
+    from .training.run import DivergedError
 
-    __version__: str
-
-_HOME = {"train": "training", "DivergedError": "training", "MLP": "model", "load": "files", "History": "history",
-         "EarlyStopping": "early_stopping", "Huber": "losses", "Quantile": "losses",
-         "SGD": "optimizers", "Momentum": "optimizers", "RMSprop": "optimizers",
-         "Adam": "optimizers", "AdamW": "optimizers", "train_perceptron": "perceptron", "info": "environment",
-         "cross_validate": "selection", "CrossValidation": "selection", "ensemble": "ensembles",
-         "Ensemble": "ensembles",
-         "from_torch": "convert", "from_keras": "convert", "from_sklearn": "convert",
-         "MLPClassifier": "estimators", "MLPRegressor": "estimators", "Perceptron": "estimators"}
+_HOME = {
+    "_version": ("__version__",), "environment": ("info",),
+    "estimators": ("MLPClassifier", "MLPRegressor", "Perceptron"),
+    "importers": ("from_keras", "from_sklearn", "from_torch"), "losses": ("Huber", "Quantile"),
+    "many.ensembles": ("Ensemble", "ensemble"), "many.selection": ("CrossValidation", "cross_validate"),
+    "net.history": ("History",), "net.loading": ("load",), "net.model": ("MLP",),
+    "optimizers": ("SGD", "Adam", "AdamW", "Momentum", "RMSprop"), "training.early_stopping": ("EarlyStopping",),
+    "training.perceptron": ("train_perceptron",), "training.entry": ("train",), "training.run": ("DivergedError",),
+}
+_HOME = {name: module for module, names in _HOME.items() for name in names}
 _MODULES = ("datasets", "kernels", "schedules")
 __all__ = ["MLP", "SGD", "Adam", "AdamW", "CrossValidation", "DivergedError", "EarlyStopping", "Ensemble", "History",
            "Huber", "MLPClassifier", "MLPRegressor", "Momentum", "Perceptron", "Quantile", "RMSprop", "__version__",
@@ -61,12 +63,6 @@ def __getattr__(name):
         value = getattr(importlib.import_module(f"fastmlp.{_HOME[name]}"), name)
     elif name in _MODULES:
         value = importlib.import_module(f"fastmlp.{name}")
-    elif name == "__version__":
-        from importlib.metadata import PackageNotFoundError, version
-        try:
-            value = version("fastmlp")
-        except PackageNotFoundError:
-            value = "0+not.installed"
     else:
         raise AttributeError(f"module 'fastmlp' has no attribute {name!r}")
     globals()[name] = value

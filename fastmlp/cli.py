@@ -1,5 +1,6 @@
 """The command `fastmlp`: `fastmlp lab` trains the lecture's nets on MNIST, `fastmlp info` says what is used and why."""
 import argparse
+import io
 import os
 import sys
 from pathlib import Path
@@ -61,8 +62,9 @@ def _at_least(minimum):
 
 def _lab(options):
     from . import datasets, device
+    from .files import write_atomically
     from .optimizers import RMSprop
-    from .training import train
+    from .training.entry import train
 
     try:
         device.kernels(options.device)
@@ -86,8 +88,10 @@ def _lab(options):
     print(model.summary())
     if axes is not None and len(history):
         history.plot(axes)
+        picture = io.BytesIO()
+        axes.figure.savefig(picture, format=options.plot.suffix[1:].lower())
         try:
-            axes.figure.savefig(options.plot)
+            write_atomically(options.plot, picture.getvalue())
         except OSError as error:
             print(f"fastmlp: the plot cannot be written: {error}", file=sys.stderr)
             return 1
@@ -97,6 +101,8 @@ def _lab(options):
 
 def _axes(file, error):
     """Axes to draw on, made before training so that a wrong --plot is known at once."""
+    from .files import checked_target
+
     try:
         from matplotlib.figure import Figure
     except ImportError:
@@ -105,8 +111,10 @@ def _axes(file, error):
     formats = axes.figure.canvas.get_supported_filetypes()
     if file.suffix[1:].lower() not in formats:
         error(f"argument --plot: {file} must end in one of .{', .'.join(sorted(formats))}")
-    if not file.absolute().parent.is_dir():
-        error(f"argument --plot: there is no folder {file.absolute().parent}")
+    try:
+        checked_target(file)
+    except OSError as problem:
+        error(f"argument --plot: {problem.strerror}: {file}")
     return axes
 
 

@@ -98,7 +98,7 @@ def test_folds():
 
 
 def wide(classes=10 ** 6):
-    model = fastmlp.MLP((1, classes), (), "softmax", task=fastmlp.labels.Task("softmax_cross_entropy", classes,
+    model = fastmlp.MLP((1, classes), (), "softmax", task=fastmlp.input.labels.Task("softmax_cross_entropy", classes,
                                                                               np.arange(classes)))
     model.device = "reference"
     return model

@@ -255,7 +255,7 @@ def test_checked_where_it_is(copies, data, change, message):
 
 def test_large_numbers_whose_sum_overflows_are_finite(copies):
     X = np.full((30, 2), 3e38, np.float32)
-    assert fastmlp.arrays.first_non_finite(fake_cupy.asarray(X)) is None
+    assert fastmlp.input.arrays.first_non_finite(fake_cupy.asarray(X)) is None
 
 
 def test_images_by_a_net_that_scales(copies, data):

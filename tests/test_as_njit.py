@@ -16,8 +16,8 @@ from numba.core.runtime import rtsys
 from toy import PATIENCE, outputs
 
 import fastmlp
+from fastmlp.input.scaling import robust_scaling
 from fastmlp.kernels import activations as act
-from fastmlp.scaling import robust_scaling
 
 
 def net_of(sizes, activation="relu", output="softmax", dtype="float32", scale=1.0, seed=0):

@@ -4,7 +4,7 @@ import pytest
 from toy import DEVICES, QUICK, blobs, waves
 
 import fastmlp
-from fastmlp.data import split
+from fastmlp.input.rows import split
 
 X, Y = blobs(60)
 NUMBERS = waves(60)[1]

@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from fastmlp import cli, datasets, training
+from fastmlp import cli, datasets
+from fastmlp.training import entry as training
 
 PARAMETERS = {1: "7,960", 2: "397,510", 4: "545,810"}
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from toy import PATIENCE
 
-from fastmlp import collectives
 from fastmlp import device as devices
+from fastmlp.distributed import collectives
 
 RANKS = 3
 ARRAYS = {}                      # by address

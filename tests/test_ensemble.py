@@ -9,8 +9,9 @@ import pytest
 from toy import DEVICES, QUICK, blobs, stops_of, waves
 
 import fastmlp
-from fastmlp import ensembles
-from fastmlp.files import contents, made_by, to_bytes
+from fastmlp.files import made_by, to_bytes
+from fastmlp.many import ensembles
+from fastmlp.net.saving import contents
 
 MULTILABEL = blobs()[0], (blobs()[0][:, :3] > 0).astype(int)
 TASKS = pytest.mark.parametrize("data", [blobs(), blobs(classes=2), waves(), waves(targets=2), MULTILABEL],

@@ -7,19 +7,23 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-# Lowest first; a module imports from its own layer or below. Modules not named here belong to MIDDLE.
-LAYERS = (
+# The rooms, lowest first: a module imports from its own room or from those before it.
+ROOMS = (
     ("fastmlp.kernels.catalogue", "fastmlp.kernels.cache"),
     ("fastmlp.kernels.activations", "fastmlp.kernels.losses", "fastmlp.kernels.update_rules"),
     ("fastmlp.kernels.cpu", "fastmlp.kernels.cuda", "fastmlp.kernels.reference"),
-    ("fastmlp.device",),
-    (),
+    ("fastmlp._version", "fastmlp.checks", "fastmlp.device", "fastmlp.files"),
+    ("fastmlp.losses", "fastmlp.optimizers", "fastmlp.schedules"),      # what `train` is told by name or instance
+    ("fastmlp.datasets", "fastmlp.input"),
+    ("fastmlp.export",),
+    ("fastmlp.net",),
+    ("fastmlp.distributed",),
     ("fastmlp.training",),
-    ("fastmlp.estimators", "fastmlp.selection", "fastmlp.ensembles", "fastmlp.environment"),
+    ("fastmlp.estimators", "fastmlp.importers", "fastmlp.many"),
+    ("fastmlp.environment",),
     ("fastmlp.cli",),
     ("tests", "bench", "conftest"),
 )
-MIDDLE = 4
 FILES = sorted(path for folder in ("fastmlp", "kernels", "tests", "bench") for path in (ROOT / folder).rglob("*.py"))
 
 
@@ -56,11 +60,11 @@ def imports_of(path):
                 yield target, ast.unparse(node)
 
 
-def layer_of(module):
-    for layer, members in enumerate(LAYERS):
+def room_of(module):
+    for room, members in enumerate(ROOMS):
         if any(module == member or module.startswith(member + ".") for member in members):
-            return layer
-    return MIDDLE
+            return room
+    raise AssertionError(f"{module} is in no room: ROOMS in this file says what may import what")
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
@@ -70,7 +74,7 @@ def test_imports_go_one_way(path):
         assert not target.startswith("kernels"), f"`{statement}`: the kernels are installed as fastmlp.kernels"
         if module in ("fastmlp", "fastmlp.kernels") or target in ("fastmlp", "fastmlp.kernels"):
             continue  # the two front doors name everything, lazily
-        assert layer_of(target) <= layer_of(module), f"{module} must not import {target}: `{statement}`"
+        assert room_of(target) <= room_of(module), f"{module} must not import {target}: `{statement}`"
 
 
 @pytest.mark.parametrize("path", [p for p in FILES if name_of(p).startswith("fastmlp.kernels")], ids=name_of)
@@ -86,8 +90,8 @@ def test_kernels_know_only_kernels(path):
         package = ".".join(target.split(".")[:3])
         if own == "fastmlp.kernels.reference":
             assert package == own, f"{module}: the reference stands alone, but `{statement}`"
-        elif layer_of(module) == 2:
-            assert package == own or layer_of(target) < 2, f"{module}: `{statement}`"
+        elif room_of(module) == 2:
+            assert package == own or room_of(target) < 2, f"{module}: `{statement}`"
 
 
 def run(code, *options, cwd=ROOT):
@@ -104,6 +108,39 @@ def test_import_is_light(tmp_path):
 
 def test_every_public_name_loads():
     run("import fastmlp; [getattr(fastmlp, name) for name in fastmlp.__all__]")
+
+
+def circles(edges):
+    """Strongly connected parts of more than one module (Tarjan 1972)."""
+    number, low, stack, found = {}, {}, [], []
+
+    def visit(module):
+        number[module] = low[module] = len(number)
+        stack.append(module)
+        for target in edges[module]:
+            if target not in number:
+                visit(target)
+                low[module] = min(low[module], low[target])
+            elif target in stack:
+                low[module] = min(low[module], number[target])
+        if low[module] == number[module]:
+            part = stack[stack.index(module):]
+            del stack[stack.index(module):]
+            if len(part) > 1:
+                found.append(sorted(part))
+
+    for module in edges:
+        if module not in number:
+            visit(module)
+    return found
+
+
+def test_no_circles():
+    """Modules that import each other, wherever the import stands: within a function as well."""
+    doors = {name_of(path) for path in FILES if path.name == "__init__.py"}
+    edges = {name_of(path): {target for target, _ in imports_of(path)} & (MODULES - doors)
+             for path in FILES if name_of(path).startswith("fastmlp")}
+    assert circles({module: targets & edges.keys() for module, targets in edges.items()}) == []
 
 
 def test_no_module_hides_a_public_name():

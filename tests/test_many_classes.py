@@ -94,7 +94,7 @@ def test_answers_need_not_the_outputs_of_all_rows(device, monkeypatch):
     model.device = device
     X, y = rows(700), np.arange(700)
     expected, answers = model.evaluate(X, y), model.predict(X)
-    monkeypatch.setattr(fastmlp.model, "WINDOW_BYTES", 8 << 20)
+    monkeypatch.setattr(fastmlp.net.model, "WINDOW_BYTES", 8 << 20)
     tracemalloc.start()
     try:
         found, predicted = model.evaluate(X, y), model.predict(X)

@@ -7,7 +7,7 @@ from toy import QUICK, blobs
 
 import fastmlp
 from fastmlp import device
-from fastmlp.parallel import run_tasks, worker_count
+from fastmlp.many.parallel import run_tasks, worker_count
 
 joblib = pytest.importorskip("joblib")
 

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from fastmlp import device
-from fastmlp.perceptron import ThresholdUnit, train_perceptron
+from fastmlp.training.perceptron import ThresholdUnit, train_perceptron
 
 DEVICES = ("reference", "cpu")
 CORNERS = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])

@@ -6,11 +6,12 @@ import pytest
 from toy import DEVICES, QUICK, blobs, waves
 
 import fastmlp
-from fastmlp.data import read_data
-from fastmlp.labels import Task
-from fastmlp.options import check_options
-from fastmlp.scaling import InputScaling, robust_scaling
-from fastmlp.training import OPTION_DEFAULTS, fit
+from fastmlp.input.labels import Task
+from fastmlp.input.rows import read_data
+from fastmlp.input.scaling import InputScaling, robust_scaling
+from fastmlp.training.entry import OPTION_DEFAULTS
+from fastmlp.training.options import check_options
+from fastmlp.training.run import fit
 
 F32 = np.dtype(np.float32)
 

@@ -17,7 +17,7 @@ from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from .. import device as devices
-from ..data import validation_pair
+from ..input.rows import validation_pair
 from ..kernels import activations as act
 from ..kernels.reference.activations import activate
 from .callbacks import CallbackSupportMixin, Tasks

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import checks
+from .. import checks
+from ..kernels import losses
+from ..losses import NUMBERS, loss_of
 from .arrays import as_array, beside, in_order, is_frame, on_host, to_float
-from .kernels import losses
-from .losses import NUMBERS, loss_of
 
 log = logging.getLogger("fastmlp")
 NO_LABELS = np.empty(0, np.int64)

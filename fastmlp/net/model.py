@@ -8,20 +8,19 @@ from itertools import pairwise
 
 import numpy as np
 
-from . import checks, device
-from .arrays import beside, chosen, empty, in_kind, on_host, stay, to_float
-from .data import Rows, read_features, read_rows
+from .. import checks, device
+from ..export.libraries import to_keras, to_sklearn, to_torch
+from ..export.numpy_module import export_numpy
+from ..export.onnx_model import to_onnx
+from ..input.arrays import beside, chosen, empty, in_kind, on_host, stay, to_float
+from ..input.labels import Task
+from ..input.rows import Rows, read_features, read_rows
+from ..input.stored import WINDOW_BYTES, StoredRows, pieces, predict_in_windows
+from ..kernels import activations as act
+from ..kernels import losses
 from .history import History
-from .kernels import activations as act
-from .kernels import losses
-from .labels import Task
-from .losses import NUMBERS
-from .streaming import WINDOW_BYTES, StoredRows, pieces, predict_in_windows
-
-OUTPUT_OF_LOSS = {**dict.fromkeys(NUMBERS, "identity"), "poisson": "exp", "softmax_cross_entropy": "softmax",
-                  "sigmoid_cross_entropy": "sigmoid"}
-_LOSS_OF_OUTPUT = {**dict.fromkeys(act.TRAINABLE, "squared_error"), "softmax": "softmax_cross_entropy",
-                   "sigmoid": "sigmoid_cross_entropy", "exp": "poisson"}
+from .saving import save
+from .tasks import OUTPUT_OF_LOSS, task_of_output  # noqa: F401 (training.run imports OUTPUT_OF_LOSS from here)
 
 
 class MLP:
@@ -34,12 +33,13 @@ class MLP:
     sizes : tuple of int, the widths from input to output
     activations : tuple of str, one for each hidden layer
     output : str, the activation of the last layer: "softmax", "sigmoid", "identity", or any other
-    parameters : (n_parameters,) float32 or float64, every weight and bias
+    parameters : (n_parameters,) float32 or float64, every weight and bias. Training puts a new array here after every
+        epoch and leaves the one before as it was
     weights, biases : tuples of views into `parameters`, shaped (n_in, n_out) and (n_out,)
     classes : (K,) the labels `predict` gives back; None for multilabel and for numbers
     loss : str or None, what `evaluate` computes
     scale : float the input is multiplied by: 1/255 after training on 8-bit images
-    scaling : fastmlp.scaling.InputScaling or None: plain arrays `center` and `factor` (features,) and a number `clip`;
+    scaling : input.scaling.InputScaling or None: plain arrays `center` and `factor` (features,) and a number `clip`;
         scaling(x) is what the first layer reads instead of x, in training and in prediction
     spread : float, a power of two: what y was divided by in training; `parameters` have it multiplied in again
     feature_names : tuple of str or None, the columns of the frame trained on
@@ -66,17 +66,46 @@ class MLP:
         n_parameters, dtype = sum((n_in + 1) * n_out for n_in, n_out in pairwise(self.sizes)), checks.dtype(dtype)
         checks.affordable(n_parameters * dtype.itemsize, f"sizes: {n_parameters:,} parameters need",
                           "use narrower layers")
-        self._adopt(np.zeros(n_parameters, dtype))
+        self.publish(np.zeros(n_parameters, dtype))
 
-    def _adopt(self, parameters):
-        self.parameters = parameters
+    def publish(self, parameters):
+        """Take `parameters` (n_parameters,) of the net's dtype, which the caller writes to no more, as the weights.
+
+        The arrays are replaced at once and never written to by training: a thread that predicts, saves or converts
+        meanwhile has all the weights of one epoch, and a model whose weights are a read-only memory map can be trained.
+        """
+        parameters = np.ascontiguousarray(parameters)   # of NumPy's own class: no np.memmap, whose copies are such too
         weights, biases, start = [], [], 0
         for n_in, n_out in pairwise(self.sizes):
             middle = start + n_in * n_out
             weights.append(parameters[start:middle].reshape(n_in, n_out))
             biases.append(parameters[middle:middle + n_out])
             start = middle + n_out
-        self.weights, self.biases = tuple(weights), tuple(biases)
+        self._arrays = parameters, tuple(weights), tuple(biases)
+
+    def arrays(self):
+        """(parameters, weights, biases) that belong together, whatever another thread publishes."""
+        return self._arrays
+
+    @property
+    def parameters(self):
+        return self._arrays[0]
+
+    @parameters.setter
+    def parameters(self, parameters):
+        shape, dtype = (getattr(parameters, name, None) for name in ("shape", "dtype"))
+        if (shape, dtype) != (self.parameters.shape, self.dtype):
+            raise ValueError(f"parameters must be an array of shape {self.parameters.shape} and dtype {self.dtype}, "
+                             f"got {dtype or type(parameters).__name__} of shape {shape}")
+        self.publish(parameters)
+
+    @property
+    def weights(self):
+        return self._arrays[1]
+
+    @property
+    def biases(self):
+        return self._arrays[2]
 
     @classmethod
     def from_parameters(cls, weights, biases, *, activation="relu", output="softmax", classes=None, scale=1.0):
@@ -171,7 +200,8 @@ class MLP:
         low high
         """
         output = "identity" if self.task.kind != "numbers" else self.output
-        return self._answers(X, out, lambda x: self._decide(self._outputs(x, output)))
+        parameters = self.parameters            # of one epoch for all rows
+        return self._answers(X, out, lambda x: self._decide(self._outputs(x, output, parameters)))
 
     def _decide(self, z):
         """The answers that outputs z (n, outputs) stand for."""
@@ -193,9 +223,10 @@ class MLP:
         if self.output not in ("softmax", "sigmoid"):
             raise ValueError(f"predict_proba needs an output of 'softmax' or 'sigmoid'; this net has {self.output!r}")
         both = self.output == "sigmoid" and self.task.kind == "classes"
+        parameters = self.parameters
 
         def probabilities(x):
-            p = self._outputs(x, self.output)
+            p = self._outputs(x, self.output, parameters)
             return np.hstack([1 - p, p]) if both else p
         return self._answers(X, out, probabilities)
 
@@ -219,12 +250,13 @@ class MLP:
 
     def evaluate_rows(self, rows):
         """As `evaluate`, of rows that are checked already (`data.Rows`)."""
+        parameters = self.parameters
         if len(rows) <= self._rows_at_a_time and not isinstance(rows.x, StoredRows):
-            return self.score_outputs(self._outputs(rows.x, self.trained_output), rows)
+            return self.score_outputs(self._outputs(rows.x, self.trained_output, parameters), rows)
         scores, weights, counts = [], [], []
         for indices, x in pieces(rows.x, self._rows_at_a_time):
-            part = Rows(x, *rows.take_answers(indices))
-            scores.append(self.score_outputs(self._outputs(x, self.trained_output), part))
+            part = Rows(x, *rows.take_labels(indices))
+            scores.append(self.score_outputs(self._outputs(x, self.trained_output, parameters), part))
             weights.append(part.weights.sum(dtype=np.float64) if part.weights.size else len(indices))
             counts.append(len(indices))
         means = {"loss": weights, "accuracy": counts}
@@ -240,7 +272,7 @@ class MLP:
                                                          rows.targets, rows.weights, dz))}
         if self.output == "softmax":
             loss = kernels.softmax_xent(z, rows.labels, rows.targets, rows.weights, dz)
-            right = z.argmax(axis=1) == beside(rows.answers(), z)
+            right = z.argmax(axis=1) == beside(rows.class_indices(), z)
         else:
             loss = kernels.sigmoid_xent(z, rows.targets, rows.weights, dz)
             right = (z > 0) == beside(rows.targets > 0.5, z)
@@ -278,13 +310,13 @@ class MLP:
         """Rows whose outputs take WINDOW_BYTES: a million classes are answered without the outputs of all rows."""
         return max(1, WINDOW_BYTES // (self.sizes[-1] * self.dtype.itemsize))
 
-    def _outputs(self, x, output):
+    def _outputs(self, x, output, parameters):
         """The last layer's outputs for a checked x, under the activation `output`."""
         kernels = device.kernels(self.device)
         if self.scaling is not None:
             x = self.scaling(on_host(x))
         out = empty((len(x), self.sizes[-1]), self.dtype, x)
-        kernels.forward(self.parameters, self.sizes, self.activation_codes(output), x, self.scale,
+        kernels.forward(parameters, self.sizes, self.activation_codes(output), x, self.scale,
                         device.threads(self.n_threads), out)
         return out
 
@@ -323,7 +355,7 @@ class MLP:
         >>> positive(model.as_njit(), np.array([[0.0, 0], [0, 1], [1, 0], [1, 1]]))
         2
         """
-        from .kernels.cpu.row import RowNet
+        from ..kernels.cpu.row import RowNet
         clipping = None if self.scaling is None else (self.scaling.center, self.scaling.factor, self.scaling.clip)
         return RowNet(self.parameters, self.sizes, self.activation_codes(), self.scale, clipping)
 
@@ -339,7 +371,6 @@ class MLP:
         >>> unit["predict"]([[0, 0], [1, 0]])
         array([-1.,  1.])
         """
-        from .export import export_numpy
         export_numpy(self, path)
 
     def to_onnx(self, path, *, input_dtype=None):
@@ -351,7 +382,6 @@ class MLP:
         the order of the labels that the file's metadata keep as JSON under "classes". A float64 net's GELU takes erf
         in float32, the only one that runtimes have.
         """
-        from .export import to_onnx
         to_onnx(self, path, input_dtype=input_dtype)
 
     def to_torch(self):
@@ -360,12 +390,10 @@ class MLP:
         The last activation is part of it, and the input's scale is multiplied into the first weights.
         Raises ValueError for an activation that PyTorch lacks.
         """
-        from .convert import to_torch
         return to_torch(self)
 
     def to_keras(self):
         """This net as a `keras.Sequential`, as `to_torch`; `fastmlp.from_keras` is the way back."""
-        from .convert import to_keras
         return to_keras(self)
 
     def to_sklearn(self):
@@ -374,7 +402,6 @@ class MLP:
         Raises ValueError for what scikit-learn's estimators cannot be: activations that differ between layers or are
         none of identity, sigmoid, tanh and relu.
         """
-        from .convert import to_sklearn
         return to_sklearn(self)
 
     def summary(self):
@@ -410,7 +437,6 @@ class MLP:
 
     def save(self, path):
         """Write everything `predict` needs to a safetensors file, whole or not at all. `fastmlp.load` reads it."""
-        from .files import save
         save(self, path)
 
     def __repr__(self):
@@ -420,12 +446,14 @@ class MLP:
 
     def __getstate__(self):
         state = self.__dict__.copy()
-        del state["weights"], state["biases"]  # views: a copy has to look into its own parameters
+        state["parameters"], *_ = state.pop("_arrays")  # weights and biases are views into a copy's own parameters
         return state
 
     def __setstate__(self, state):
+        state = dict(state)
+        parameters = state.pop("parameters")
         self.__dict__.update(state)
-        self._adopt(self.parameters)
+        self.publish(parameters)
 
 
 def room_for(shape, dtype):
@@ -433,18 +461,3 @@ def room_for(shape, dtype):
     checks.affordable(math.prod(shape) * dtype.itemsize, f"X: answers of shape {shape} need",
                       "pass fewer rows at a time, or out= a memory map")
     return np.empty(shape, dtype)
-
-
-def task_of_output(output, n_outputs, classes=None):
-    """The task of a net known by its outputs; ValueError if `classes` cannot be theirs."""
-    loss = _LOSS_OF_OUTPUT.get(output)
-    counted = n_outputs if output == "softmax" else 2 if output == "sigmoid" and n_outputs == 1 else None
-    if classes is not None:
-        classes = np.asarray(classes)
-        if classes.shape != (counted,) or classes.dtype.kind not in "biufUS" or len(np.unique(classes)) != counted \
-                or (np.sort(classes) != classes).any():
-            raise ValueError(f"classes must be {counted or 'None, not'} different sorted labels for output {output!r} "
-                             f"of {n_outputs} units, got {classes!r}")
-    elif counted:
-        classes = np.arange(counted)
-    return Task(loss, n_outputs, classes, flat=counted is None and n_outputs == 1)

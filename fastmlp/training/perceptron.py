@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import checks
-from . import device as devices
-from .data import read_features
-from .labels import label_index, target_array
+from .. import checks
+from .. import device as devices
+from ..input.labels import label_index, target_array
+from ..input.rows import read_features
 
 __all__ = ["ThresholdUnit", "train_perceptron"]
 

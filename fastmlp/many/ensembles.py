@@ -1,18 +1,21 @@
-"""Several nets of one kind from different seeds: their averaged answer, and how far they are apart."""
+"""Several nets of one kind from different seeds: their averaged prediction, and how far they are apart."""
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 
-from . import checks
-from . import device as devices
-from .arrays import in_kind, on_host
-from .data import read_data, read_features, read_rows
-from .files import contents, made_by, model_from, read_whole, to_bytes, write_whole
-from .options import check_options, draw_seed
+from .. import checks
+from .. import device as devices
+from ..files import made_by, read_checked, to_bytes, write_atomically
+from ..input.arrays import in_kind, on_host
+from ..input.rows import read_data, read_features, read_rows
+from ..net.loading import model_from
+from ..net.saving import contents
+from ..training.entry import OPTION_DEFAULTS
+from ..training.options import check_options, draw_seed
+from ..training.run import fit
+from ..training.setup import compile_kernels
 from .parallel import on_one_thread, run_tasks, worker_count
-from .training import OPTION_DEFAULTS, compile_kernels, fit
 
 _KEY = "fastmlp_ensemble"
 BYTES_OF_A_NET = 2_600        # what Python keeps of the smallest one, its history and its task; measured
@@ -83,7 +86,7 @@ def fit_member(data, train_rows, options, validation_data, stop=None):
 
 
 class Ensemble:
-    """Nets with the same inputs and outputs, asked together. A sequence of its members.
+    """Nets with the same inputs and outputs, that predict together. A sequence of its members.
 
     Attributes
     ----------
@@ -136,7 +139,7 @@ class Ensemble:
         first, X = self.members[0], on_host(X)
         x, _ = read_features(X, "X", first.dtype, net=first)
         rows = read_rows(x, y, sample_weight, first.task, first.dtype)
-        # Losses with a link of their own read outputs before it: those that give the averaged answer.
+        # Losses with a link of their own read outputs before it: those that give the averaged prediction.
         tiny = np.finfo(first.dtype).tiny
         if first.task.kind == "numbers":
             mean = self._mean(X, "predict").reshape(len(x), -1)
@@ -149,13 +152,16 @@ class Ensemble:
         return first.score_outputs(np.ascontiguousarray(z), rows)
 
     def save(self, path):
-        """Write all members to one safetensors file, whole or not at all. `Ensemble.load` reads it."""
+        """Write all members to one safetensors file, atomically. `Ensemble.load` reads it."""
         tensors, headers = {}, []
         for i, member in enumerate(self.members):
-            parts, header = contents(member)
+            try:
+                parts, header = contents(member)
+            except ValueError as error:
+                raise ValueError(f"members[{i}]: {error}") from error
             tensors |= {f"members.{i}.{name}": part for name, part in parts.items()}
             headers.append(header)
-        write_whole(Path(path), to_bytes(tensors, _KEY, made_by() | {"members": headers}))
+        write_atomically(path, to_bytes(tensors, _KEY, made_by() | {"members": headers}))
 
     @classmethod
     def load(cls, path):
@@ -168,7 +174,7 @@ class Ensemble:
         >>> fastmlp.Ensemble.load("nets.safetensors").predict([[1.0]])
         array([2.], dtype=float32)
         """
-        return cls(read_whole(path, _KEY, _members_from))
+        return cls(read_checked(path, _KEY, _members_from))
 
     def _mean(self, X, method):
         return self._each(X, method).mean(axis=0, dtype=np.float64).astype(self.members[0].dtype)

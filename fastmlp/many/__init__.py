@@ -1,0 +1,1 @@
+"""Many nets: cross-validation and ensembles, on threads or other backends."""

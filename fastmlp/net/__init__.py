@@ -1,0 +1,1 @@
+"""The model: MLP, its history, its files, its first weights."""

@@ -1,0 +1,26 @@
+"""Which output belongs to which loss, and the task of a net that is known by its outputs alone."""
+import numpy as np
+
+from ..input.labels import Task
+from ..kernels import activations as act
+from ..losses import NUMBERS
+
+OUTPUT_OF_LOSS = {**dict.fromkeys(NUMBERS, "identity"), "poisson": "exp", "softmax_cross_entropy": "softmax",
+                  "sigmoid_cross_entropy": "sigmoid"}
+LOSS_OF_OUTPUT = {**dict.fromkeys(act.TRAINABLE, "squared_error"), "softmax": "softmax_cross_entropy",
+                   "sigmoid": "sigmoid_cross_entropy", "exp": "poisson"}
+
+
+def task_of_output(output, n_outputs, classes=None):
+    """The task of a net known by its outputs; ValueError if `classes` cannot be theirs."""
+    loss = LOSS_OF_OUTPUT.get(output)
+    counted = n_outputs if output == "softmax" else 2 if output == "sigmoid" and n_outputs == 1 else None
+    if classes is not None:
+        classes = np.asarray(classes)
+        if classes.shape != (counted,) or classes.dtype.kind not in "biufUS" or len(np.unique(classes)) != counted \
+                or (np.sort(classes) != classes).any():
+            raise ValueError(f"classes must be {counted or 'None, not'} different sorted labels for output {output!r} "
+                             f"of {n_outputs} units, got {classes!r}")
+    elif counted:
+        classes = np.arange(counted)
+    return Task(loss, n_outputs, classes, flat=counted is None and n_outputs == 1)
