@@ -73,7 +73,7 @@ def test_inside_somebody_elses_kernel(place, dtype):
     expected_hidden = reference.dropout(reference.dense_forward(x, w1, b1, act.RELU), rate, seed, 7, 0)
     z = reference.dense_forward(expected_hidden, w2, b2, act.IDENTITY)
     expected_dz, rounding = np.empty_like(z), cases.rounding(dtype, WIDTH)
-    mean = reference.softmax_xent(z, labels, None, None, expected_dz)
+    mean = reference.softmax_cross_entropy(z, labels, None, None, expected_dz)
     odds = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
     pulled = [before[:, i].copy() for i in range(4)]
     reference.update(update_rules.ADAMW, np.array(HYPER), 0.1, 3, *pulled)

@@ -18,11 +18,13 @@ UNITS = {"x": np.eye(3, dtype=np.float32), "rows": np.array([2, 0]), "labels": n
          "positive": np.ones(2), "negative": np.ones(2), "l2": 0.0, "l1": 0.0, "intercept": 1.0, "steps": 0,
          "active": np.ones(2, bool), "theta": np.zeros((2, 3), np.float32), "bias": np.zeros(2, np.float32),
          "shrunk": np.empty((0, 0), np.float32), "totals": np.zeros((2, 3))}
-OPERATIONS = {"dense_forward": DENSE, "dense_backward": BACKWARD, "softmax_xent": XENT, "sigmoid_xent": SIGMOID,
+OPERATIONS = {"dense_forward": DENSE, "dense_backward": BACKWARD, "softmax_cross_entropy": XENT,
+              "sigmoid_cross_entropy": SIGMOID,
               "squared_error": SIGMOID, "pointwise_loss": POINTWISE, "gather": GATHER, "dropout": DROPOUT,
               "update": UPDATE, "perceptron_online": ONLINE, "perceptron_batch": BATCH, "perceptron_epoch": UNITS,
               "shuffle": {"rows": np.arange(5), "seed": 1}}
-NUMBERS = {"softmax_xent", "sigmoid_xent", "squared_error", "pointwise_loss", "perceptron_online", "perceptron_batch"}
+NUMBERS = {"softmax_cross_entropy", "sigmoid_cross_entropy", "squared_error", "pointwise_loss", "perceptron_online",
+           "perceptron_batch"}
 # Where the CPU says the same in other words.
 WORDS = {"dz may be dy, but": "it may be dy, but", "needs z, targets": "needs z .*, targets"}
 each = pytest.mark.parametrize("name", OPERATIONS)

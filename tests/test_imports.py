@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 # Lowest first; a module imports from its own layer or below. Modules not named here belong to MIDDLE.
 LAYERS = (
-    ("fastmlp.kernels.catalogue", "fastmlp.kernels.cache"),
+    ("fastmlp.kernels.catalogue", "fastmlp.kernels.cache", "fastmlp.kernels.renamed"),
     ("fastmlp.kernels.activations", "fastmlp.kernels.losses", "fastmlp.kernels.update_rules"),
     ("fastmlp.kernels.cpu", "fastmlp.kernels.cuda", "fastmlp.kernels.reference"),
     ("fastmlp.device",),

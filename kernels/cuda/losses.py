@@ -40,7 +40,8 @@ def warp_largest(value, place):
 @functools.cache
 def kernels(dtype):
     jit, sigmoid = literals_in(dtype), functions(dtype).sigmoid
-    softmax_xent, sigmoid_xent, squared_error = codes.SOFTMAX_XENT, codes.SIGMOID_XENT, codes.SQUARED_ERROR
+    softmax_cross_entropy, sigmoid_cross_entropy = codes.SOFTMAX_CROSS_ENTROPY, codes.SIGMOID_CROSS_ENTROPY
+    squared_error = codes.SQUARED_ERROR
     zero, one, two, lowest = dtype(0), dtype(1), dtype(2), dtype(-math.inf)
 
     @device
@@ -144,14 +145,14 @@ def kernels(dtype):
         weight_sum = dtype(sums[BATCH_WEIGHT])
         weight = weights[row] if control[WEIGHTED] != 0 else one
         scale = weight / weight_sum if weight_sum > zero else zero
-        if loss == softmax_xent:
+        if loss == softmax_cross_entropy:
             if control[LABELLED] != 0:
                 value, good = softmax_label_row(z, at, n, lane, labels[row], scale, times_slope, dz, to)
             else:
                 value, good = softmax_target_row(z, at, n, lane, targets, row * n, scale, times_slope, dz, to)
         else:
             scale = scale / dtype(n)
-            if loss == sigmoid_xent:
+            if loss == sigmoid_cross_entropy:
                 value, good = sigmoid_row(z, at, n, lane, targets, row * n, scale, times_slope, dz, to)
             elif loss == squared_error:
                 value, good = squared_row(z, at, n, lane, targets, row * n, scale, times_slope, dz, to)

@@ -204,4 +204,4 @@ def step_flops(sizes, rows):
 
 def right_unit(code, outputs):
     """What one right answer counts: a row for softmax, an output's share of its row for sigmoids, else nothing."""
-    return {loss_codes.SOFTMAX_XENT: 1.0, loss_codes.SIGMOID_XENT: 1.0 / outputs}.get(code, 0.0)
+    return {loss_codes.SOFTMAX_CROSS_ENTROPY: 1.0, loss_codes.SIGMOID_CROSS_ENTROPY: 1.0 / outputs}.get(code, 0.0)

@@ -27,7 +27,8 @@ GRAPH_STEPS, GRAPH_FLOPS = 64, 2e11
 # Inference goes through blocks of rows whose activations take at most 64 MB in float32.
 BLOCK_ROWS, BLOCK_NUMBERS = 4096, 1 << 24
 OPERATIONS = {"philox": ops.philox_words} | {operation.__name__: operation for operation in (
-    loss_ops.pointwise_loss, loss_ops.sigmoid_xent, loss_ops.softmax_xent, loss_ops.squared_error, ops.dense_backward,
+    loss_ops.pointwise_loss, loss_ops.sigmoid_cross_entropy, loss_ops.softmax_cross_entropy,
+    loss_ops.squared_error, ops.dense_backward,
     ops.dense_forward, ops.dropout, ops.gather, ops.update, one_against_rest.perceptron_epoch, one_against_rest.shuffle,
     perceptron.perceptron_batch, perceptron.perceptron_online)}
 
