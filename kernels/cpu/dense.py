@@ -69,7 +69,7 @@ def dense_forward(x, w, b, activation, y=None):
     if w.shape[0] != k or b.shape[0] != n or y.shape[0] != m or y.shape[1] != n:
         raise ValueError("dense_forward: needs x (m, k), w (k, n), b (n,), y (m, n)")
     if activation not in ELEMENTWISE:
-        raise ValueError("dense_forward: activation must be the code of an elementwise one of kernels.activations")
+        raise ValueError("dense_forward: activation must be a code of kernels.activations.ELEMENTWISE")
     if not (apart(y, x) and apart(y, w) and apart(y, b)):
         raise ValueError("dense_forward: y is written and must not share memory with x, w or b")
     px, pb = at(x, 0), at(b, 0)

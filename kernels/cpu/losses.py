@@ -244,7 +244,7 @@ def _writes_apart(z, targets, weights, dz):
 
 
 @operation
-def softmax_xent(z, labels, targets, weights, dz):
+def softmax_cross_entropy(z, labels, targets, weights, dz):
     """Mean softmax cross-entropy and its gradient in one pass: loss = Σ wᵢ lᵢ / Σ wᵢ, dz = (p - t) wᵢ / Σ w.
 
     Parameters
@@ -274,30 +274,33 @@ def softmax_xent(z, labels, targets, weights, dz):
         targets = np.empty((0, 0), z.dtype)
     if weights is None:
         weights = np.empty(0, z.dtype)
-    operand(z, 2, "softmax_xent: z")
-    indices(labels, "softmax_xent: labels")
-    operand(targets, 2, "softmax_xent: targets")
-    operand(weights, 1, "softmax_xent: weights")
-    output(dz, 2, "softmax_xent: dz")
+    operand(z, 2, "softmax_cross_entropy: z")
+    indices(labels, "softmax_cross_entropy: labels")
+    operand(targets, 2, "softmax_cross_entropy: targets")
+    operand(weights, 1, "softmax_cross_entropy: weights")
+    output(dz, 2, "softmax_cross_entropy: dz")
     if dz.shape != z.shape or (weights.size > 0 and weights.shape[0] != m):
-        raise ValueError("softmax_xent: needs z, dz (m, n) and weights (m,) or (0,)")
+        raise ValueError("softmax_cross_entropy: needs z, dz (m, n) and weights (m,) or (0,)")
     if labels.size > 0:
         if labels.shape[0] != m or targets.size > 0:
-            raise ValueError("softmax_xent: needs labels (m,) and targets (0, 0), or labels (0,) and targets (m, n)")
+            raise ValueError("softmax_cross_entropy: needs labels (m,) and targets (0, 0), or labels (0,) and targets "
+                             "(m, n)")
         for i in range(m):
             if labels[i] < 0 or labels[i] >= n:
-                raise ValueError("softmax_xent: labels must lie in 0 .. n - 1")
+                raise ValueError("softmax_cross_entropy: labels must lie in 0 .. n - 1")
     elif targets.shape != z.shape and z.size > 0:
-        raise ValueError("softmax_xent: needs labels (m,) and targets (0, 0), or labels (0,) and targets (m, n)")
+        raise ValueError("softmax_cross_entropy: needs labels (m,) and targets (0, 0), or labels (0,) and targets (m, "
+                         "n)")
     if not _writes_apart(z, targets, weights, dz):
-        raise ValueError("softmax_xent: dz is written: it may be z, but must not share memory with anything else")
+        raise ValueError("softmax_cross_entropy: dz is written: it may be z, but must not share memory with anything "
+                         "else")
     if z.shape[0] > 0 and z.shape[1] == 0:
-        raise ValueError("softmax_xent: z must have at least one column")
+        raise ValueError("softmax_cross_entropy: z must have at least one column")
     return _batch_loss(codes.SOFTMAX_CROSS_ENTROPY, 0.0, z, labels, targets, weights, dz)
 
 
 @operation
-def sigmoid_xent(z, targets, weights, dz):
+def sigmoid_cross_entropy(z, targets, weights, dz):
     """Mean binary cross-entropy of sigmoid outputs and its gradient: dz = (σ(z) - t) wᵢ / (n Σ w).
 
     z, targets, dz : (m, n); weights : (m,), or None or (0,) for all ones. float32 or float64, C-contiguous; dz is
@@ -308,16 +311,17 @@ def sigmoid_xent(z, targets, weights, dz):
     """
     if weights is None:
         weights = np.empty(0, z.dtype)
-    operand(z, 2, "sigmoid_xent: z")
-    operand(targets, 2, "sigmoid_xent: targets")
-    operand(weights, 1, "sigmoid_xent: weights")
-    output(dz, 2, "sigmoid_xent: dz")
+    operand(z, 2, "sigmoid_cross_entropy: z")
+    operand(targets, 2, "sigmoid_cross_entropy: targets")
+    operand(weights, 1, "sigmoid_cross_entropy: weights")
+    output(dz, 2, "sigmoid_cross_entropy: dz")
     if targets.shape != z.shape or dz.shape != z.shape or (weights.size > 0 and weights.shape[0] != z.shape[0]):
-        raise ValueError("sigmoid_xent: needs z, targets, dz (m, n) and weights (m,) or (0,)")
+        raise ValueError("sigmoid_cross_entropy: needs z, targets, dz (m, n) and weights (m,) or (0,)")
     if not _writes_apart(z, targets, weights, dz):
-        raise ValueError("sigmoid_xent: dz is written: it may be z, but must not share memory with anything else")
+        raise ValueError("sigmoid_cross_entropy: dz is written: it may be z, but must not share memory with anything "
+                         "else")
     if z.shape[0] > 0 and z.shape[1] == 0:
-        raise ValueError("sigmoid_xent: z must have at least one column")
+        raise ValueError("sigmoid_cross_entropy: z must have at least one column")
     return _batch_loss(codes.SIGMOID_CROSS_ENTROPY, 0.0, z, np.empty(0, np.int64), targets, weights, dz)
 
 
@@ -360,7 +364,7 @@ def pointwise_loss(loss, parameter, z, targets, weights, dz):
     """
     whole(loss, "pointwise_loss: loss")
     if loss not in ELEMENTWISE:
-        raise ValueError("pointwise_loss: loss must be the code of an elementwise loss of kernels.losses")
+        raise ValueError("pointwise_loss: loss must be a code of kernels.losses.ELEMENTWISE")
     if weights is None:
         weights = np.empty(0, z.dtype)
     operand(z, 2, "pointwise_loss: z")

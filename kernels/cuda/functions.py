@@ -15,7 +15,7 @@
                                       does not use come back as they were; constants = step_constants(...) below
     dense_row(x, w, b, activation, y) y (n,) = f(x W + b);  x (k,), w (k, n), b (n,).  2 k n flops
     softmax_row(z, p)                 p (n,) = softmax of z (n,);  p may be z.  2 n exponentials
-    softmax_xent_row(z, label, scale, dz) -> loss
+    softmax_cross_entropy_row(z, label, scale, dz) -> loss
                                       -log softmax(z)[label];  dz (n,) = (softmax(z) - onehot) scale;  dz may be z.
                                       2 n exponentials.  Stable for any finite z
 All are inlined. Rows are arrays of one dimension in any memory: `z[r]` of a matrix, `cuda.local.array`, shared. Nothing
@@ -26,6 +26,7 @@ keep_threshold(rate).
 """
 import functools
 import math
+import warnings
 from types import SimpleNamespace
 
 from .. import update_rules
@@ -40,6 +41,16 @@ __all__ = ["keep_threshold", "of", "step_constants"]
 def step_constants(rule, hyper, learning_rate, step, dtype):
     """What `apply_rule` needs of one step, computed in float64: nine numbers of `dtype`. step: 1 for the first."""
     return tuple(map(dtype, update_rules.step_constants(rule, hyper, learning_rate, step)))
+
+
+class Functions(SimpleNamespace):
+    """The device functions of one dtype."""
+
+    def __getattr__(self, name):
+        if name != "softmax_xent_row":
+            raise AttributeError(f"there is no device function {name!r}")
+        warnings.warn("softmax_xent_row is now softmax_cross_entropy_row", DeprecationWarning, stacklevel=2)
+        return self.softmax_cross_entropy_row
 
 
 @functools.cache
@@ -83,7 +94,7 @@ def of(dtype):
             p[j] = math.exp(z[j] - top) / total
 
     @device
-    def softmax_xent_row(z, label, scale, dz):
+    def softmax_cross_entropy_row(z, label, scale, dz):
         top = largest(z)
         total = exponentials(z, top)
         loss = math.log(total) - (z[label] - top)             # before dz is written, which may be z
@@ -93,6 +104,6 @@ def of(dtype):
             dz[j] = value - scale if j == label else value
         return loss
 
-    return SimpleNamespace(activate=activate, slope=scalar.slope, with_slope=scalar.with_slope, kept=kept,
+    return Functions(activate=activate, slope=scalar.slope, with_slope=scalar.with_slope, kept=kept,
                            apply_rule=apply_rule, dense_row=dense_row, softmax_row=softmax_row,
-                           softmax_xent_row=softmax_xent_row)
+                           softmax_cross_entropy_row=softmax_cross_entropy_row)

@@ -17,7 +17,7 @@ from .streams import Queue, constant, type_of
 _TARGETS = "z (m, n), targets (m, n), weights (m,)? -> dz (m, n)"
 
 
-def softmax_xent(z, labels, targets, weights, dz, *, stream=None):
+def softmax_cross_entropy(z, labels, targets, weights, dz, *, stream=None):
     """loss = Σᵢ wᵢ lᵢ / Σᵢ wᵢ, lᵢ = -Σⱼ tᵢⱼ log softmax(zᵢ)ⱼ;  dz = (softmax(z) Σⱼ tᵢⱼ - t) wᵢ / Σ w.
 
     labels (m,) int64 class indices, or None or empty when targets (m, n) are given, and the other way round. Operands,
@@ -27,23 +27,23 @@ def softmax_xent(z, labels, targets, weights, dz, *, stream=None):
     """
     labelled = is_given(labels)
     if labelled == is_given(targets) and 0 not in tuple(getattr(z, "shape", ())):
-        raise ValueError("softmax_xent: needs labels (m,) and no targets, or targets (m, n) and no labels")
-    sizes = check("softmax_xent", "z (m, n), labels int64 (m,)?, targets (m, n)?, weights (m,)? -> dz (m, n)",
+        raise ValueError("softmax_cross_entropy: needs labels (m,) and no targets, or targets (m, n) and no labels")
+    sizes = check("softmax_cross_entropy", "z (m, n), labels int64 (m,)?, targets (m, n)?, weights (m,)? -> dz (m, n)",
                   z, labels, targets, weights, dz, may_be=(("dz", "z"),))
     if labelled:
-        inside("softmax_xent", "labels", labels, sizes["n"], Queue(stream))
-    return _loss("softmax_xent", codes.SOFTMAX_CROSS_ENTROPY, z, labels, targets, weights, dz, stream)
+        inside("softmax_cross_entropy", "labels", labels, sizes["n"], Queue(stream))
+    return _loss("softmax_cross_entropy", codes.SOFTMAX_CROSS_ENTROPY, z, labels, targets, weights, dz, stream)
 
 
-def sigmoid_xent(z, targets, weights, dz, *, stream=None):
+def sigmoid_cross_entropy(z, targets, weights, dz, *, stream=None):
     """The mean binary cross-entropy of sigmoid outputs: lᵢ = 1/n Σⱼ [max(z, 0) - z t + log(1 + e^-|z|)];
     dz = (σ(z) - t) wᵢ / (n Σ w).
 
     Operands, streams: `kernels.cuda.loss_ops`. Raises TypeError and ValueError for operands that do not fit.
     Cost: two exponentials and a logarithm a number, 3 m n numbers. Source: standard.
     """
-    check("sigmoid_xent", _TARGETS, z, targets, weights, dz, may_be=(("dz", "z"),))
-    return _loss("sigmoid_xent", codes.SIGMOID_CROSS_ENTROPY, z, None, targets, weights, dz, stream)
+    check("sigmoid_cross_entropy", _TARGETS, z, targets, weights, dz, may_be=(("dz", "z"),))
+    return _loss("sigmoid_cross_entropy", codes.SIGMOID_CROSS_ENTROPY, z, None, targets, weights, dz, stream)
 
 
 def squared_error(z, targets, weights, dz, *, stream=None):
@@ -65,7 +65,7 @@ def pointwise_loss(loss, parameter, z, targets, weights, dz, *, stream=None):
     Cost: a few flops a number, POISSON an exponential and a logarithm; 3 m n numbers. Sources: Huber 1964,
     Koenker & Bassett 1978, McCullagh & Nelder 1989.
     """
-    one_of("pointwise_loss", "loss", loss, codes.ELEMENTWISE, "the code of an elementwise loss of kernels.losses")
+    one_of("pointwise_loss", "loss", loss, codes.ELEMENTWISE, "a code of kernels.losses.ELEMENTWISE")
     check("pointwise_loss", _TARGETS, z, targets, weights, dz, may_be=(("dz", "z"),))
     return _loss("pointwise_loss", loss, z, None, targets, weights, dz, stream, parameter)
 

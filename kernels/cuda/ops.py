@@ -39,7 +39,7 @@ def dense_forward(x, w, b, activation, y=None, *, stream=None):
     """
     operands = "x (m, k), w (k, n), b (n,)"
     one_of("dense_forward", "activation", activation, codes.ELEMENTWISE,
-           "a code of kernels.activations, of an elementwise one")
+           "a code of kernels.activations.ELEMENTWISE")
     if y is None:
         check("dense_forward", operands, x, w, b)
         y = Queue(stream).new((x.shape[0], w.shape[1]), x)

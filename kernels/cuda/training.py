@@ -15,6 +15,7 @@ import numpy as np
 
 from .. import activations as codes
 from .. import update_rules
+from ..renamed import new_name
 from . import gradient, loss_ops, losses, narrow, network, ops, perceptron, steps, tensor_core
 from .control import BATCH, CONSTANTS, L2, LABELLED, LENGTH, LISTED, ROWS, START, STEP, TOTAL_ROWS, WEIGHTED
 from .data import EVALUATED, TRAINED, make_data, resident
@@ -27,8 +28,8 @@ GRAPH_STEPS, GRAPH_FLOPS = 64, 2e11
 # Inference goes through blocks of rows whose activations take at most 64 MB in float32.
 BLOCK_ROWS, BLOCK_NUMBERS = 4096, 1 << 24
 OPERATIONS = {"philox": ops.philox_words} | {operation.__name__: operation for operation in (
-    loss_ops.pointwise_loss, loss_ops.sigmoid_xent, loss_ops.softmax_xent, loss_ops.squared_error, ops.dense_backward,
-    ops.dense_forward, ops.dropout, ops.gather, ops.update, perceptron.perceptron_batch,
+    loss_ops.pointwise_loss, loss_ops.sigmoid_cross_entropy, loss_ops.softmax_cross_entropy, loss_ops.squared_error,
+    ops.dense_backward, ops.dense_forward, ops.dropout, ops.gather, ops.update, perceptron.perceptron_batch,
     perceptron.perceptron_online)}
 
 
@@ -79,9 +80,7 @@ class Training:
 
     def __getattr__(self, name):
         """The single operations, on this machine."""
-        if name not in OPERATIONS:
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        operation = OPERATIONS[name]
+        operation = OPERATIONS[name if name in OPERATIONS else new_name(__name__, name)]
 
         @functools.wraps(operation)
         def run(*arguments, **named):
