@@ -20,9 +20,9 @@ dense_backward(x, w, y, dy, activation, dz, dx, dw, db)
     f' is taken from the output y. GELU and SiLU are not monotonic, so their output does not tell
     their slope: for these two, pass the pre-activation z = x W + b as ``y``.
     dz may be dy itself. dx may be an empty (0, 0) array: the first layer of a net needs none.
-softmax_xent(z, labels, targets, weights, dz) -> loss
+softmax_cross_entropy(z, labels, targets, weights, dz) -> loss
     loss = Σᵢ wᵢ lᵢ / Σᵢ wᵢ,  lᵢ = -Σⱼ tᵢⱼ log softmax(zᵢ)ⱼ;  dz = (softmax(z) Σⱼtᵢⱼ - t) wᵢ / Σ w
-sigmoid_xent(z, targets, weights, dz) -> loss
+sigmoid_cross_entropy(z, targets, weights, dz) -> loss
     lᵢ = 1/n Σⱼ [max(z, 0) - z t + log(1 + e^-|z|)];  dz = (σ(z) - t) wᵢ / (n Σ w)
 squared_error(z, targets, weights, dz) -> loss
     lᵢ = 1/n Σⱼ (z - t)²;  dz = 2 (z - t) wᵢ / (n Σ w)

@@ -11,7 +11,6 @@ GELU and SiLU are not monotonic, hence not determined by y: their derivative tak
 sign (1 if z >= 0 else -1), softmax (of a whole row) and exp (counts, after the Poisson loss) serve inference only.
 """
 from math import erf, exp, tanh
-from types import SimpleNamespace
 
 from .catalogue import Activation, Table, select
 
@@ -113,69 +112,3 @@ def __getattr__(name):
     if name == "ELEMENTWISE":
         return TABLE.codes(lambda record: record.elementwise)
     return TABLE.constant(name)
-
-
-# Until kernels.cuda reads the records.
-def define(jit, exp, tanh, erf, select):
-    """The functions and slopes compiled by `jit`; z and y are whatever that target's vocabulary computes with.
-
-    Comparisons are written so that NaN stays NaN.
-    """
-
-    @jit
-    def sigmoid(z):
-        return 1.0 / (1.0 + exp(-z))
-
-    @jit
-    def relu(z):
-        return select(z < 0.0, 0.0, z)
-
-    @jit
-    def relu_slope(y):
-        return select(y > 0.0, 1.0, 0.0 * y)
-
-    @jit
-    def leaky_relu(z):
-        return select(z < 0.0, LEAKY_SLOPE * z, z)
-
-    @jit
-    def leaky_relu_slope(y):
-        return select(y > 0.0, 1.0, 0.0 * y + LEAKY_SLOPE)
-
-    @jit
-    def tanh_slope(y):
-        return 1.0 - y * y
-
-    @jit
-    def sigmoid_slope(y):
-        return y * (1.0 - y)
-
-    @jit
-    def normal_cdf(z):
-        return 0.5 * (1.0 + erf(z * 0.7071067811865476))
-
-    @jit
-    def gelu(z):
-        return z * normal_cdf(z)
-
-    @jit
-    def gelu_slope(z):
-        return normal_cdf(z) + z * 0.3989422804014327 * exp(-0.5 * z * z)
-
-    @jit
-    def silu(z):
-        return z * sigmoid(z)
-
-    @jit
-    def silu_slope(z):
-        s = sigmoid(z)
-        return s * (1.0 + z * (1.0 - s))
-
-    @jit
-    def sign(z):
-        return select(z < 0.0, -1.0, 0.0 * z + 1.0)
-
-    return SimpleNamespace(
-        relu=relu, relu_slope=relu_slope, leaky_relu=leaky_relu, leaky_relu_slope=leaky_relu_slope,
-        tanh=tanh, tanh_slope=tanh_slope, sigmoid=sigmoid, sigmoid_slope=sigmoid_slope,
-        gelu=gelu, gelu_slope=gelu_slope, silu=silu, silu_slope=silu_slope, sign=sign)

@@ -16,7 +16,7 @@ the one number of a thread. What a formula may name, its vocabulary:
 
 Comparisons are written so that NaN stays NaN.
 
-A further record is added by `activations.TABLE.register` and its like, before the first kernel package is imported: what
+A further record is added by `activations.TABLE.register`, and so on, before the first kernel package is imported: what
 they compile is made from the tables as they are then.
 """
 import dis

@@ -13,7 +13,7 @@ def sigmoid_cross_entropy(parameter, z, t):
     """l = max(z, 0) - z t + log(1 + e^-|z|), l' = σ(z) - t."""
     small = exp(-abs(z))
     value = max(z, like(0.0, z)) - z * t + log1p(small)
-    return value, (like(1.0, z) if z >= 0 else small) / (like(1.0, z) + small) - t
+    return value, (like(1.0, z) if z >= 0.0 else small) / (like(1.0, z) + small) - t
 
 
 def squared_error(parameter, z, t):
@@ -32,20 +32,20 @@ def huber(delta, z, t):
 def absolute_error(parameter, z, t):
     """l = |e|, l' = sign e."""
     e = z - t
-    slope = like(1.0, z) if e > 0 else like(-1.0, z) if e < 0 else e
+    slope = like(1.0, z) if e > 0.0 else like(-1.0, z) if e < 0.0 else e
     return slope * e, slope
 
 
 def poisson(parameter, z, t):
     """l = e^z - t - t (z - log t), l' = e^z - t."""
     slope = exp(z) - t
-    return (slope - t * (z - log(t)) if t > 0 else slope), slope
+    return (slope - t * (z - log(t)) if t > 0.0 else slope), slope
 
 
 def quantile(q, z, t):
     """l = (1 - q) e where e > 0, else -q e; l' the factor of e."""
     e = z - t
-    slope = like(1.0 - q, z) if e > 0 else like(-q, z) if e < 0 else e
+    slope = like(1.0 - q, z) if e > 0.0 else like(-q, z) if e < 0.0 else e
     return slope * e, slope
 
 

@@ -17,7 +17,6 @@ step t counted from 1:
 Weight decay and l2 apply to weights, never to biases (`catalogue.without_decay`).
 """
 from math import sqrt
-from types import SimpleNamespace
 
 from .catalogue import Rule, StepConstants, Table, reciprocal_sqrt
 
@@ -100,55 +99,3 @@ def __getattr__(name):
     if name == "SLOTS":
         return tuple(record.slots for record in TABLE)
     return TABLE.constant(name)
-
-
-# Until kernels.cuda reads the records.
-def define(jit, sqrt, reciprocal_sqrt):
-    """The rules compiled by `jit`. Each returns the new (w, s1, s2); `c` is what `step_constants` gave."""
-
-    def step_constants(rule, hyper, learning_rate, step):
-        """(η, μ|ρ|β₁, β₂, ε, 1 - η λ, η / (1 - β₁ᵗ), 1 / √(1 - β₂ᵗ), 1 - μ|ρ|β₁, 1 - β₂): all that a step needs, in
-        float64: 1 - β₂ of a β₂ rounded to float32 would be wrong in the fifth digit."""
-        first, second, epsilon, decay = hyper[0], hyper[1], hyper[2], 1.0
-        rate, root = learning_rate, 1.0
-        if 4 <= rule <= 6:
-            rate = learning_rate / (1.0 - first ** step)
-            root = 1.0 / (1.0 - second ** step) ** 0.5
-        if rule == 6:
-            epsilon *= root
-        if rule == 5:
-            decay = 1.0 - learning_rate * hyper[3]
-        return learning_rate, first, second, epsilon, decay, rate, root, 1.0 - first, 1.0 - second
-
-    @jit
-    def sgd(w, g, s1, s2, c):
-        return w - c[0] * g, s1, s2
-
-    @jit
-    def momentum(w, g, s1, s2, c):
-        s1 = c[1] * s1 - c[0] * g
-        return w + s1, s1, s2
-
-    @jit
-    def nesterov(w, g, s1, s2, c):
-        s1 = c[1] * s1 - c[0] * g
-        return w + c[1] * s1 - c[0] * g, s1, s2
-
-    @jit
-    def rmsprop(w, g, s1, s2, c):
-        s1 = c[1] * s1 + c[7] * (g * g)
-        return w - c[0] * g * reciprocal_sqrt(s1 + c[3]), s1, s2
-
-    @jit
-    def adam(w, g, s1, s2, c):
-        """ADAMW and ADAM_EPS too: c[4] is 1 without weight decay."""
-        s1 = c[1] * s1 + c[7] * g
-        s2 = c[2] * s2 + c[8] * (g * g)
-        return w * c[4] - c[5] * s1 / (sqrt(s2) * c[6] + c[3]), s1, s2
-
-    @jit
-    def gradient(w, g, s1, s2, c):
-        return w, s1 + c[0] * g, s2
-
-    return SimpleNamespace(step_constants=jit(step_constants), sgd=sgd, momentum=momentum, nesterov=nesterov,
-                           rmsprop=rmsprop, adam=adam, gradient=gradient)

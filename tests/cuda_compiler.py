@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fastmlp.kernels.catalogue import StepConstants
 from fastmlp.kernels.cuda import (
     dense,
     gradient,
@@ -41,10 +42,10 @@ INTEGERS = {
     "w_at", "b_at", "y_at", "z_at", "dz_at", "dx_at", "out_at", "slopes_at", "tiles", "piece_rows", "pieces", "limit",
     "at",
 }
-INTEGER_ARRAYS = {"control", "order", "labels", "right", "updates", "mistakes", "indices", "found"}
+INTEGER_ARRAYS = {"control", "order", "labels", "correct", "updates", "mistakes", "indices", "found"}
 NUMBERS = {"factor", "parameter", "scale"}
-DOUBLES = {"right_unit", "l2", "alpha"}
-DOUBLE_ARRAYS = {"sums", "rates", "hyper"}
+DOUBLES = {"correct_unit", "l2", "alpha"}
+DOUBLE_ARRAYS = {"sums"}
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ def entries():
         yield Entry("gather_uint8", dtype, steps.kernels(dtype).gather, (("x", np.uint8),))
         yield Entry("train_narrow", dtype, narrow.kernel(dtype), double=True, alone=True)
         yield Entry("train_narrow_uint8", dtype, narrow.kernel(dtype), (("x", np.uint8),), double=True, alone=True)
-        constants = tuple((f"c{i}", dtype) for i in range(9))
+        constants = tuple((name, dtype) for name in StepConstants._fields)
         yield Entry("apply_gradient", dtype, gradient.kernel(dtype), (("weights", np.int64),))
         yield Entry("update", dtype, ops.update_kernel(dtype), constants)
         yield Entry("dropout", dtype, drop)

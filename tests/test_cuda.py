@@ -146,8 +146,8 @@ def test_nan_is_seen(kernels):
         assert np.isfinite(np.delete(y, 4, axis=0)).all(), name
     dz, labels, no_targets = np.zeros_like(y), np.zeros(9, np.int64), np.empty((0, 0), np.float32)
     no_weights = np.empty(0, np.float32)
-    for loss in (kernels.softmax_xent(y, labels, no_targets, no_weights, dz),
-                 kernels.sigmoid_xent(y, np.zeros_like(y), no_weights, dz),
+    for loss in (kernels.softmax_cross_entropy(y, labels, no_targets, no_weights, dz),
+                 kernels.sigmoid_cross_entropy(y, np.zeros_like(y), no_weights, dz),
                  kernels.squared_error(y, np.zeros_like(y), no_weights, dz)):
         assert np.isnan(loss)
         assert np.isnan(dz[4]).all()
@@ -165,8 +165,8 @@ def test_what_may_be_left_out(kernels):
     expected = reference.dropout(x, 0.5, 1, 2, 3)
     np.testing.assert_array_equal(kernels.dropout(x, 0.5, 1, 2, 3), expected)
     labels, dz = np.array([0, 1, 2, 3, 0]), np.empty_like(y)
-    loss = kernels.softmax_xent(y, labels, None, None, dz)
-    assert loss == pytest.approx(reference.softmax_xent(y, labels, None, None, np.empty_like(y)), rel=1e-6)
+    loss = kernels.softmax_cross_entropy(y, labels, None, None, dz)
+    assert loss == pytest.approx(reference.softmax_cross_entropy(y, labels, None, None, np.empty_like(y)), rel=1e-6)
 
 
 def test_philox_known_answer(kernels):

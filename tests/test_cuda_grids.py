@@ -27,7 +27,7 @@ def test_operations(launched, dtype):
     simulated.dense_forward(x, w, b, act.RELU, dy)
     simulated.dense_backward(x, w, x, dy, act.RELU, dy, np.empty_like(x), np.empty_like(w), np.empty_like(b))
     simulated.dense_forward(w, np.empty((1, ROWS), dtype), np.empty(ROWS, dtype), act.RELU)      # columns likewise
-    simulated.softmax_xent(x, np.zeros(ROWS, np.int64), None, None, dy)
+    simulated.softmax_cross_entropy(x, np.zeros(ROWS, np.int64), None, None, dy)
     simulated.squared_error(x, dy, None, np.empty_like(x))
     simulated.dropout(x, 0.5, 0, 0, 0, x)
     simulated.gather(x, np.zeros(ROWS, np.int64), 1.0, dy)

@@ -16,10 +16,11 @@ pytest.importorskip("greenlet", reason="the simulator needs greenlet: pip instal
 from simulator import CALLS, DeviceArray, Stream, part, simulated
 from test_operands import BACKWARD, BATCH, DENSE, DROPOUT, GATHER, ONLINE, POINTWISE, REFUSED, SIGMOID, UPDATE, XENT
 
-OPERATIONS = {"dense_forward": DENSE, "dense_backward": BACKWARD, "softmax_xent": XENT, "sigmoid_xent": SIGMOID,
-              "squared_error": SIGMOID, "pointwise_loss": POINTWISE, "gather": GATHER, "dropout": DROPOUT,
-              "update": UPDATE, "perceptron_online": ONLINE, "perceptron_batch": BATCH}
-NUMBERS = {"softmax_xent", "sigmoid_xent", "squared_error", "pointwise_loss", "perceptron_online", "perceptron_batch"}
+OPERATIONS = {"dense_forward": DENSE, "dense_backward": BACKWARD, "softmax_cross_entropy": XENT,
+              "sigmoid_cross_entropy": SIGMOID, "squared_error": SIGMOID, "pointwise_loss": POINTWISE, "gather": GATHER,
+              "dropout": DROPOUT, "update": UPDATE, "perceptron_online": ONLINE, "perceptron_batch": BATCH}
+NUMBERS = {"softmax_cross_entropy", "sigmoid_cross_entropy", "squared_error", "pointwise_loss", "perceptron_online",
+           "perceptron_batch"}
 # Where the CPU says the same in other words.
 WORDS = {"dz may be dy, but": "it may be dy, but", "needs z, targets": "needs z .*, targets"}
 each = pytest.mark.parametrize("name", OPERATIONS)

@@ -1,21 +1,22 @@
 """Activations, slopes, optimizer rules and losses compiled for this machine from the records of the catalogue.
 
-What chooses among them by code is a chain of comparisons, generated from the table: a link is compiled for each record,
-and calls the next one where the code is not its own. A code is compared once a tile or once a row, outside the loops,
-so a record costs what its arithmetic costs. Unknown codes are refused where people pass them; the end of a chain
-computes nothing, or NaN.
+What chooses among them by code is a `choice`, generated from the table. A code is compared once a tile or once a row,
+outside the loops, so a record costs what its arithmetic costs. Unknown codes are refused where people pass them; here
+they compute nothing: zero.
 """
 import functools
 import math
 
-import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
 
 from .. import activations, catalogue, update_rules
 from ..catalogue import binder
 from .gemm import panel_width
 from .jit import inlined, outlined
 from .pointers import lanes, like, load, load_first, store, store_first
-from .simd import absolute, select, sqrt
+from .simd import I64, absolute, select, sqrt
 from .vector_math import erf, exp, log, reciprocal_sqrt, tanh
 
 of_vectors = binder(inlined, {"exp": exp, "log": log, "tanh": tanh, "erf": erf, "sqrt": sqrt, "absolute": absolute,
@@ -26,108 +27,110 @@ of_constants = binder(inlined, {})
 without_decay = of_constants(catalogue.without_decay)
 
 
-def chain(link, table, end):
-    """The first link of a chain: link(code, record, next link), the last of which goes on to `end`."""
-    return functools.reduce(lambda rest, case: link(*case, rest), reversed(table.cases()), end)
+def choice(functions):
+    """choose(code, arguments, a tuple) -> functions[code](*arguments), zero for another code.
+
+    functions : {code: compiled function}. One switch of LLVM's: as a chain of functions, each with an `if` and a call
+    of the next, it would take a sixth longer to compile all kernels.
+    """
+    @intrinsic
+    def choose(typingctx, code, arguments):
+        dispatchers = {function: types.Dispatcher(function) for function in functions.values()}
+        signatures = {function: typingctx.resolve_function_type(dispatcher, tuple(arguments), {})
+                      for function, dispatcher in dispatchers.items()}
+        result = typingctx.unify_types(*(signature.return_type for signature in signatures.values()))
+
+        def codegen(context, builder, sig, args):
+            entry, done, blocks = builder.block, builder.append_basic_block("chosen"), {}
+            values = [builder.extract_value(args[1], i) for i in range(len(arguments))]
+            outcomes = [(context.get_constant_null(result), entry)]
+            for function, signature in signatures.items():
+                blocks[function] = builder.append_basic_block("choice")
+                builder.position_at_end(blocks[function])
+                call = context.get_function(dispatchers[function], signature)
+                context.add_linking_libs(getattr(call, "libs", ()))
+                taken = [context.cast(builder, *each) for each in zip(values, arguments, signature.args, strict=True)]
+                outcomes.append((context.cast(builder, call(builder, taken), signature.return_type, result),
+                                 builder.block))
+                builder.branch(done)
+            builder.position_at_end(entry)
+            switch = builder.switch(context.cast(builder, args[0], sig.args[0], types.int64), done)
+            for number, function in functions.items():
+                switch.add_case(ir.Constant(I64, number), blocks[function])
+            builder.position_at_end(done)
+            phi = builder.phi(context.get_value_type(result))
+            for value, block in outcomes:
+                phi.add_incoming(value, block)
+            return phi
+
+        return result(code, arguments), codegen
+
+    return choose
 
 
 # ------------------------------------------------------------------------------- activations
 
-def _activation_link(this, record, rest):
-    function = of_vectors(record.f if record.elementwise else activations.identity)   # of whole rows: elsewhere
-    trainable, needs_z = record.trainable, record.needs_z
-    slope = of_vectors(record.slope or activations.one)
+@functools.cache
+def _activation_loop(f, slope, needs_z):
+    function, derivative, trainable = of_vectors(f), of_vectors(slope or activations.one), slope is not None
 
-    @inlined
-    def link(code, z, bias, bias_step, rows, columns, y, slopes):
-        if code == this:
-            width = panel_width(z)
-            for v in range(0, columns, lanes(z)):
-                for r in range(rows):
-                    i = r * width + v
-                    before = load(z, i) + load(bias, r * bias_step + v)
-                    after = function(before)
-                    store(y, i, after)
-                    if trainable:
-                        store(slopes, i, slope(before if needs_z else after))
-        else:
-            rest(code, z, bias, bias_step, rows, columns, y, slopes)
+    @outlined
+    def loop(z, bias, bias_step, rows, columns, y, slopes):
+        width = panel_width(z)
+        for v in range(0, columns, lanes(z)):
+            for r in range(rows):
+                i = r * width + v
+                before = load(z, i) + load(bias, r * bias_step + v)
+                after = function(before)
+                store(y, i, after)
+                if trainable:
+                    store(slopes, i, derivative(before if needs_z else after))
 
-    return link
+    return loop
 
 
-@inlined
-def _no_activation(code, z, bias, bias_step, rows, columns, y, slopes):
-    pass
-
-
-_activate = chain(_activation_link, activations.TABLE, _no_activation)
+# What is not elementwise is the identity here, and done elsewhere.
+_activate = choice({code: _activation_loop(record.f or activations.identity, record.slope, record.needs_z)
+                    for code, record in activations.TABLE.cases()})
 
 
 @outlined
 def activate(code, z, bias, bias_step, rows, columns, y, slopes):
     """y = f(z + bias) and slopes = f' for `rows` rows of a panel, whole vectors until `columns` are covered.
 
-    z, y, slopes point to rows that lie a panel width apart, those of bias bias_step; y may be z. What is not
-    elementwise is the identity here.
+    z, y, slopes point to rows that lie a panel width apart, those of bias bias_step; y may be z.
     """
-    _activate(code, z, bias, bias_step, rows, min(columns, panel_width(z)), y, slopes)
-
-
-def _slope_link(this, record, rest):
-    if not record.trainable:
-        return rest
-    slope = of_vectors(record.slope)
-
-    @inlined
-    def link(code, y):
-        if code == this:
-            return slope(y)
-        return rest(code, y)
-
-    return link
-
-
-@inlined
-def _no_slope(code, y):
-    return 0.0 * y + np.nan
+    _activate(code, (z, bias, bias_step, rows, min(columns, panel_width(z)), y, slopes))
 
 
 # By code, of one vector.
 VECTOR_FUNCTIONS = {code: of_vectors(record.f) for code, record in activations.TABLE.cases() if record.elementwise}
-# f' of one vector of outputs (of pre-activations for those that need z): slope_vector(code, y).
-slope_vector = chain(_slope_link, activations.TABLE, _no_slope)
+
+
+_slope = choice({code: of_vectors(record.slope) for code, record in activations.TABLE.cases() if record.trainable})
+
+
+@inlined
+def slope_vector(code, y):
+    """f' of one vector of outputs (of pre-activations where the slope needs z)."""
+    return _slope(code, (y,))
 
 
 # ------------------------------------------------------------------------------- optimizer rules
 
-def _constants_link(this, record, rest):
-    constants = of_constants(record.constants)
-
-    @inlined
-    def link(rule, hyper, rate, step):
-        if rule == this:
-            return constants(hyper, rate, step)
-        return rest(rule, hyper, rate, step)
-
-    return link
+_constants = choice({code: of_constants(record.constants) for code, record in update_rules.TABLE.cases()})
 
 
-_plain_constants = of_constants(catalogue.plain_constants)
+@outlined
+def step_constants(rule, hyper, rate, step):
+    """`catalogue.StepConstants` of one step, from 1 on."""
+    return _constants(rule, (hyper, rate, step))
 
 
-@inlined
-def _no_constants(rule, hyper, rate, step):
-    return _plain_constants(hyper, np.nan, step)
-
-
-# `catalogue.StepConstants`: step_constants(rule, hyper, rate, step)
-step_constants = chain(_constants_link, update_rules.TABLE, _no_constants)
-
-
-def _rule_link(this, record, rest):
+@functools.cache
+def _rule_loop(formula, slots, moves):
     """One step on `rows` rows of `count` numbers, `step` apart. Whole vectors, then one masked."""
-    rule, slots, moves = of_vectors(record.step), record.slots, record.moves
+    rule = of_vectors(formula)
 
     @inlined
     def vector(w, g, s1, s2, i, left, l2, constants):
@@ -142,27 +145,20 @@ def _rule_link(this, record, rest):
         if slots > 1:
             store_first(s2, i, second, left)
 
-    @inlined
-    def link(code, w, g, s1, s2, rows, count, step, l2, constants):
-        if code == this:
-            whole = count - count % lanes(w)
-            for r in range(rows):
-                for i in range(r * step, r * step + whole, lanes(w)):
-                    vector(w, g, s1, s2, i, lanes(w), l2, constants)
-                if whole < count:
-                    vector(w, g, s1, s2, r * step + whole, count - whole, l2, constants)
-        else:
-            rest(code, w, g, s1, s2, rows, count, step, l2, constants)
+    @outlined
+    def loop(w, g, s1, s2, rows, count, step, l2, constants):
+        whole = count - count % lanes(w)
+        for r in range(rows):
+            for i in range(r * step, r * step + whole, lanes(w)):
+                vector(w, g, s1, s2, i, lanes(w), l2, constants)
+            if whole < count:
+                vector(w, g, s1, s2, r * step + whole, count - whole, l2, constants)
 
-    return link
+    return loop
 
 
-@inlined
-def _no_rule(rule, w, g, s1, s2, rows, count, step, l2, constants):
-    pass
-
-
-_apply_rule = chain(_rule_link, update_rules.TABLE, _no_rule)
+_apply_rule = choice({code: _rule_loop(record.step, record.slots, record.moves)
+                      for code, record in update_rules.TABLE.cases()})
 
 
 @outlined
@@ -171,4 +167,4 @@ def apply_rule(rule, w, g, s1, s2, rows, count, step, l2, constants):
 
     See `update_rules`.
     """
-    _apply_rule(rule, w, g, s1, s2, rows, count, step, l2, constants)
+    _apply_rule(rule, (w, g, s1, s2, rows, count, step, l2, constants))

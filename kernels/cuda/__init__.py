@@ -9,7 +9,8 @@ Read `dense` first (the products, with what is fused onto them; large ones are c
 `ops`, `loss_ops`, `perceptron` operations on anybody's arrays, by `operands` and `streams` checked and queued ·
 `functions` for anybody's own kernels · `cublas`, `shims`, `disk_cache` cuBLAS, Numba and its machine code
 """
-from .loss_ops import pointwise_loss, sigmoid_xent, softmax_xent, squared_error
+from ..renamed import new_name
+from .loss_ops import pointwise_loss, sigmoid_cross_entropy, softmax_cross_entropy, squared_error
 from .ops import dense_backward, dense_forward, dropout, gather, update
 from .ops import philox_words as philox
 from .perceptron import perceptron_batch, perceptron_online
@@ -33,7 +34,7 @@ def on(index=None):
 def __getattr__(name):
     if name in _TRAINING:
         return getattr(on(), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return globals()[new_name(__name__, name)]
 
 
 def __dir__():
@@ -42,6 +43,6 @@ def __dir__():
 
 __all__ = [
     "dense_backward", "dense_forward", "dropout", "gather", "perceptron_batch", "perceptron_online",
-    "philox", "pointwise_loss", "sigmoid_xent", "softmax_xent", "squared_error",
+    "philox", "pointwise_loss", "sigmoid_cross_entropy", "softmax_cross_entropy", "squared_error",
     "update", "on", *_TRAINING,
 ]

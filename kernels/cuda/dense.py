@@ -1,7 +1,7 @@
 """The dense layer's kernels: forward, gradient of the input, and gradient of the weights with the optimizer on it.
 
     forward           y = dropout(f(x W + b)), and f' (times what dropout does) into `slopes`
-    input_gradient    dx = dz Wᵀ, times what `dx` held before if that is slopes
+    input_gradient    dx = dz Wᵀ, times what was in `dx` if that is slopes
     weight_gradient   dW = xᵀ dz, db = Σ_rows dz
     split_gradient    the same for each piece of so many rows, from x_at and dz_at on: out (pieces, k + 1, n); tiles:
                       blocks of a piece
@@ -39,7 +39,8 @@ def kernels(dtype, tile):
     """The kernels for one dtype and one way to compute a tile (`tile.define`, `tensor_core.define`)."""
     tile_rows, tile_columns, threads, elements = tile.rows, tile.columns, tile.threads, tile.shared
     multiply, size = tile.multiply, tile_rows * tile_columns
-    with_slope, held, move = functions(dtype).with_slope, optimizer.define(dtype).held, optimizer.define(dtype).move
+    with_slope, rules = functions(dtype).with_slope, optimizer.define(dtype)
+    in_registers, move = rules.in_registers, rules.move
 
     @device
     def corner(block, columns):
@@ -60,10 +61,10 @@ def kernels(dtype, tile):
         for e in range(t, size, threads):
             r, c = r0 + e // tile_columns, c0 + e % tile_columns
             if r < m and c < n:
-                value, rise = with_slope(activation, shared[e] + b[b_at + c])
+                value, slope = with_slope(activation, shared[e] + b[b_at + c])
                 if training != 0:
-                    value, rise = dropped(value, rise, factor, threshold, r, c, layer, control[STEP], seed)
-                    slopes[slopes_at + r * n + c] = rise
+                    value, slope = dropped(value, slope, factor, threshold, r, c, layer, control[STEP], seed)
+                    slopes[slopes_at + r * n + c] = slope
                 y[y_at + r * n + c] = value
 
     @cuda.jit(launch_bounds=threads)
@@ -119,7 +120,7 @@ def kernels(dtype, tile):
         r0, c0 = corner(cuda.blockIdx.x - table[entry, FIRST_BLOCK], n)
         multiply(h, table[entry, X_AT] + r0, 1, k, k - r0, k + 1 - r0, dz, table[entry, DZ_AT] + c0, n, 1, n - c0, m,
                  shared)
-        step = held(constants)
+        step = in_registers(constants)
         for e in range(t, size, threads):
             r, c = r0 + e // tile_columns, c0 + e % tile_columns
             if r <= k and c < n:

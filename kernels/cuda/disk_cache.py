@@ -44,7 +44,7 @@ def source_stamp():
     """Hash over every kernel source and the versions that machine code depends on."""
     digest = hashlib.sha256(repr((numba.__version__, numba_cuda.__version__, numpy.__version__)).encode())
     root = Path(__file__).parent.parent
-    for path in sorted([*root.glob("*.py"), *root.glob("cuda/*.py")]):
+    for path in sorted([*root.glob("*.py"), *root.glob("cuda/**/*.py")]):
         digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()
 

@@ -56,7 +56,7 @@ class Work:
     h: object                        # the input and every layer's output
     dz: object                       # every layer's slopes, then its ∂loss/∂z
     losses: object                   # (rows,) of each row
-    right: object                    # (rows,) int64
+    correct: object                  # (rows,) int64
     product: object                  # what becomes of a layer first in the backward pass: dz Wᵀ, or dW and db
     precision: str                   # of cuBLAS's products
 
@@ -114,7 +114,7 @@ def loss(work, data, order, control, sums, code, parameter, dtype, training):
     last = work.layers[-1]
     return Launch(losses.kernels(dtype).row_loss, blocks(work.rows, losses.WARPS), 32 * losses.WARPS, (
         code, dtype(parameter), work.h, last.y_at, last.n_out, data.labels, data.targets, data.weights, order, control,
-        sums, int(training and last.activation != codes.IDENTITY), work.dz, last.dz_at, work.losses, work.right))
+        sums, int(training and last.activation != codes.IDENTITY), work.dz, last.dz_at, work.losses, work.correct))
 
 
 def backward(work, parameters, control, dtype, tiles):
@@ -200,6 +200,6 @@ def step_flops(sizes, rows):
     return sum(6.0 * rows * n_in * n_out for n_in, n_out in pairwise(sizes))
 
 
-def right_unit(code, outputs):
-    """What one right answer counts: a row for softmax, an output's share of its row for sigmoids, else nothing."""
-    return {loss_codes.SOFTMAX_XENT: 1.0, loss_codes.SIGMOID_XENT: 1.0 / outputs}.get(code, 0.0)
+def correct_unit(code, outputs):
+    """What a correct prediction counts: a row for softmax, an output's share of its row for sigmoids, else nothing."""
+    return {"row": 1.0, "outputs": 1.0 / outputs}.get(loss_codes.TABLE.record(code, "loss").correct, 0.0)
