@@ -17,17 +17,27 @@ def is_frame(value):
 
 
 def is_on_gpu(value):
-    """Whether `value` is an array in a GPU's memory: CuPy's, PyTorch's, Numba's."""
+    """Whether `value` is an array in a GPU's memory: CuPy's, PyTorch's, Numba's, JAX's."""
     if hasattr(value, "is_cuda"):                # a tensor of PyTorch's, which may also lie in main memory
         return bool(value.is_cuda)
-    return hasattr(type(value), "__cuda_array_interface__")
+    # Asked of the array, not of its type: that of JAX has the interface, its arrays in main memory have not.
+    return not isinstance(value, np.ndarray) and hasattr(value, "__cuda_array_interface__")
 
 
 def host_copy(value):
     """An array in a GPU's memory as a NumPy array."""
     if hasattr(value, "is_cuda"):
-        return value.detach().cpu().numpy()
-    return value.get() if hasattr(value, "get") else value.copy_to_host()
+        return tensor_on_host(value)
+    for method in ("get", "copy_to_host"):       # CuPy's; Numba's
+        if hasattr(value, method):
+            return getattr(value, method)()
+    return np.asarray(value)                     # JAX's
+
+
+def tensor_on_host(tensor):
+    """A tensor of PyTorch's as a NumPy array; float32 for bfloat16, which NumPy has not and float32 holds exactly."""
+    tensor = tensor.detach()
+    return (tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).cpu().numpy()
 
 
 def on_host(value):
@@ -122,12 +132,18 @@ def as_array(value, name):
         raise TypeError(f"{name} is a sparse matrix, which fastmlp does not read; pass {name}.toarray()")
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name} is a masked array; fill its masked entries first, for instance {name}.filled(0)")
-    value = on_host(value)
     try:
+        value = host_copy(value) if hasattr(value, "is_cuda") else on_host(value)
         array = np.asarray(value.to_numpy() if hasattr(value, "to_numpy") else value)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{name} cannot be read as an array of numbers or labels: {error}") from None
-    return array.astype(array.dtype.newbyteorder("="), copy=False)
+    if array.dtype.names is not None:
+        raise ValueError(f"{name} must hold numbers, got dtype {array.dtype}, a structured array; pass its fields as "
+                         f"columns, numpy.lib.recfunctions.structured_to_unstructured({name}), or a frame, "
+                         f"pandas.DataFrame({name})")
+    if array.dtype.kind == "V" and np.can_cast(array.dtype, np.float32):
+        return array.astype(np.float32)          # bfloat16 and its like (ml_dtypes), which float32 holds exactly
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
 def feature_matrix(value, name, dtype):

@@ -13,7 +13,7 @@ from ..export.libraries import to_keras, to_sklearn, to_torch
 from ..export.numpy_module import export_numpy
 from ..export.onnx_model import to_onnx
 from ..input.arrays import beside, chosen, empty, in_kind, on_host, stay, to_float
-from ..input.labels import Task
+from ..input.labels import Task, label_array
 from ..input.rows import Rows, read_features, read_rows
 from ..input.stored import WINDOW_BYTES, StoredRows, pieces, predict_in_windows
 from ..kernels import activations as act
@@ -159,7 +159,7 @@ class MLP:
             CuPy's current one, it does not leave it. A memory map (or a dataset of h5py or zarr, a dask array) larger
             than 128 MiB is read piece by piece.
         out : array or memory map that the answers are written to and which is returned; of their shape, and of a dtype
-            they can be cast to without a change of kind. None makes a new array.
+            that holds them: all labels as they are, numbers to its own rounding. None makes a new array.
 
         Returns
         -------
@@ -175,6 +175,8 @@ class MLP:
         low high
         """
         output = "identity" if self.task.kind != "numbers" else self.output
+        if out is not None and self.task.kind == "classes":
+            checks.holds("out", out, self.classes)
         return self._answers(X, out, lambda x: self._decide(self._outputs(x, output)))
 
     def _decide(self, z):
@@ -273,7 +275,7 @@ class MLP:
                 shape = (len(x), *values.shape[1:])
                 answers = room_for(shape, values.dtype) if out is None else checks.output("out", out, shape,
                                                                                            values.dtype)
-            answers[start:start + len(values)] = values
+            answers[start:start + len(values)] = _cast(values, answers.dtype)
             start += len(values)
         return in_kind(answers, X) if out is None else out
 
@@ -426,6 +428,18 @@ class MLP:
         self._adopt(self.parameters)
 
 
+def _cast(values, dtype):
+    """`values` in the dtype of `out`; ValueError where a number is too large for it."""
+    if values.dtype == dtype:
+        return values
+    try:
+        with np.errstate(over="raise"):
+            return values.astype(dtype)
+    except FloatingPointError:
+        raise ValueError(f"out has dtype {dtype}, which cannot hold predictions up to {np.abs(values).max():.4g}; use "
+                         f"{values.dtype}") from None
+
+
 def room_for(shape, dtype):
     """An array for answers of this shape; ValueError if the machine has not that much memory."""
     checks.affordable(math.prod(shape) * dtype.itemsize, f"X: answers of shape {shape} need",
@@ -438,7 +452,7 @@ def task_of_output(output, n_outputs, classes=None):
     loss = _LOSS_OF_OUTPUT.get(output)
     counted = n_outputs if output == "softmax" else 2 if output == "sigmoid" and n_outputs == 1 else None
     if classes is not None:
-        classes = np.asarray(classes)
+        classes = label_array(classes, "classes")
         if classes.shape != (counted,) or classes.dtype.kind not in "biufUS" or len(np.unique(classes)) != counted \
                 or (np.sort(classes) != classes).any():
             raise ValueError(f"classes must be {counted or 'None, not'} different sorted labels for output {output!r} "
