@@ -146,13 +146,26 @@ def as_array(value, name):
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
-def feature_matrix(value, name, dtype):
+def own_float(array, dtype):
+    """The dtype of floats that holds both the array's numbers and those of `dtype`: at most float64."""
+    return min(np.result_type(array.dtype, dtype), np.dtype(np.float64), key=lambda kind: kind.itemsize)
+
+
+def own_dtype(array, dtype):
+    """As `own_float`, but 64-bit integers stay what they are: float64 has not their precision."""
+    given = np.dtype(array.dtype)
+    return given if given.kind in "iu" and given.itemsize == 8 else own_float(array, dtype)
+
+
+def feature_matrix(value, name, dtype, wide=False):
     """X as the kernels read it.
+
+    wide : whether numbers stay in their own precision if that is more than `dtype` has, for those who centre them
 
     Returns
     -------
-    x : (n, features) uint8 as it came, or any other numeric input in `dtype`; C-order, finite. CuPy's if value is
-        `OnGpu`, else NumPy's
+    x : (n, features) uint8 as it came, or any other numeric input in `dtype` (wide: or more); C-order, finite. CuPy's
+        if value is `OnGpu`, else NumPy's
     names : tuple of str, the columns of a frame; None for anything else
     """
     names = tuple(map(str, value.columns)) if is_frame(value) else None
@@ -174,7 +187,7 @@ def feature_matrix(value, name, dtype):
         raise ValueError(f"{name} must hold numbers, got dtype {array.dtype}: {_convert_hint(name, array.dtype)}")
     if array.dtype == np.uint8:
         return in_order(array, np.uint8), names
-    return to_float(array, name, dtype), names
+    return to_float(array, name, own_dtype(array, dtype) if wide else dtype), names
 
 
 def to_float(array, name, dtype, first_row=0):

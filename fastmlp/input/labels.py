@@ -13,7 +13,7 @@ import numpy as np
 from .. import checks
 from ..kernels import losses
 from ..losses import NUMBERS, loss_of
-from .arrays import OnGpu, as_array, beside, in_order, is_frame, on_host, to_float
+from .arrays import OnGpu, as_array, beside, in_order, is_frame, is_on_gpu, on_host, own_float, to_float
 
 log = logging.getLogger("fastmlp")
 NO_LABELS = np.empty(0, np.int64)
@@ -123,8 +123,11 @@ def joint_task(summaries, loss, name="y"):
         return task_of(joined, loss, name)
 
 
-def encode(y, task, dtype, name="y"):
-    """`y` as the kernels read it, where it is: (labels int64 (n,), targets (n, outputs)), one of them empty."""
+def encode(y, task, dtype, name="y", wide=False):
+    """`y` as the kernels read it, where it is: (labels int64 (n,), targets (n, outputs)), one of them empty.
+
+    wide : whether numbers to predict keep their own precision, for those who subtract from them before they round
+    """
     array = target_array(y, name)
     if array.ndim == 1 or array.shape[1] == 1:
         values = array.reshape(-1)
@@ -141,7 +144,7 @@ def encode(y, task, dtype, name="y"):
         raise ValueError(f"{name} must have {wanted} for this net, got shape {array.shape}")
     if array.dtype.kind not in "biuf":
         raise ValueError(f"{name} must hold numbers for loss={task.loss!r}, got dtype {array.dtype}")
-    targets = to_float(array, name, dtype)
+    targets = to_float(array, name, own_float(array, dtype) if wide and task.kind == "numbers" else dtype)
     if task.loss == "poisson" and targets.min() < 0:
         raise ValueError(f"{name} must hold counts, none below 0, for loss='poisson', got {float(targets.min()):.4g}")
     if task.kind != "numbers" and (targets.min() < 0 or targets.max() > 1):
@@ -155,6 +158,26 @@ def encode(y, task, dtype, name="y"):
             raise ValueError(f"{name}: each row must sum to 1 for loss={_SOFTMAX!r} (one-hot or probabilities), "
                              f"got {float(sums[row]):.4g} in row {row}; for several labels a row use loss={_SIGMOID!r}")
     return NO_LABELS, targets
+
+
+def check_resolution(exact, rounded, name):
+    """ValueError if the numbers of a column differ so little that rounding them to the net's dtype loses it."""
+    if rounded.dtype == exact.dtype or is_on_gpu(exact):
+        return
+    mean, rows = exact.mean(axis=0, dtype=np.float64), max(1, (1 << 20) // exact.shape[1])
+    errors, squares = np.zeros((2, exact.shape[1]))
+    for start in range(0, len(exact), rows):     # no copies of all of them
+        part = exact[start:start + rows].astype(np.float64)
+        errors += np.square(rounded[start:start + rows] - part).sum(axis=0)
+        squares += np.square(part - mean).sum(axis=0)
+    error, deviation = np.sqrt(errors / len(exact)), np.sqrt(squares / len(exact))
+    lost = (deviation > 0) & (error > 0.01 * deviation)
+    if lost.any():
+        j = int(lost.argmax())
+        column = f" in column {j}" if len(lost) > 1 else ""
+        raise ValueError(f"{name} varies by {deviation[j]:.3g} around {mean[j]:.8g}{column}, which {rounded.dtype} "
+                         f"rounds by {error[j]:.2g}: subtract a constant from {name}, or pass "
+                         "scaling='robust', which does so, or dtype='float64'")
 
 
 def label_index(values, classes, name):

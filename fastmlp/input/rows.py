@@ -10,7 +10,7 @@ import numpy as np
 
 from ..checks import affordable
 from .arrays import as_array, feature_matrix, is_frame, on_host, take, to_float
-from .labels import Task, class_row_weights, encode, task_of
+from .labels import Task, check_resolution, class_row_weights, encode, task_of
 from .stored import parts, train_in_windows
 
 log = logging.getLogger("fastmlp")
@@ -65,21 +65,31 @@ class Dataset:
     scale: float
 
 
-def read_data(X, y, sample_weight, loss, dtype, model=None, window_rows=None):
-    """The `Dataset` that a new net, or `model` further, is trained on."""
-    x, feature_names = read_features(X, "X", dtype, model, train_in_windows(X, "X", dtype, window_rows))
+def read_data(X, y, sample_weight, loss, dtype, model=None, window_rows=None, wide=False):
+    """The `Dataset` that a new net, or `model` further, is trained on.
+
+    wide : whether X and numbers to predict keep their own precision until they are scaled
+    """
+    wide = wide or scales(model)
+    x, feature_names = read_features(X, "X", dtype, model, train_in_windows(X, "X", dtype, window_rows), wide)
     task = task_of(y, loss) if model is None else model.task
     scale = input_scale(x) if model is None else model.scale
-    return Dataset(read_rows(x, y, sample_weight, task, dtype), task, feature_names, scale)
+    return Dataset(read_rows(x, y, sample_weight, task, dtype, wide=wide, trained=True), task, feature_names, scale)
 
 
-def read_features(X, name, dtype, net=None, stored=None):
+def scales(net):
+    """Whether the net scales its input itself, and so reads it in its own precision."""
+    return getattr(net, "scaling", None) is not None
+
+
+def read_features(X, name, dtype, net=None, stored=None, wide=False):
     """X as the kernels read it, and its columns' names; checked against what `net` (an MLP) expects if given.
 
     stored : X as `StoredRows` if it stays where it is
+    wide : whether it keeps its own precision; where `net` scales, it does
     """
     if stored is None:
-        x, names = feature_matrix(X, name, dtype)
+        x, names = feature_matrix(X, name, dtype, wide or scales(net))
     else:
         x, names = stored, tuple(map(str, X.columns)) if is_frame(X) else None
     if net is None:
@@ -94,9 +104,16 @@ def read_features(X, name, dtype, net=None, stored=None):
     return x, names
 
 
-def read_rows(x, y, sample_weight, task, dtype, names=("X", "y", "sample_weight")):
-    """`Rows` from a checked x and what people passed as y and sample weights."""
-    labels, targets = encode(y, task, dtype, names[1])
+def read_rows(x, y, sample_weight, task, dtype, names=("X", "y", "sample_weight"), wide=False, trained=False):
+    """`Rows` from a checked x and what people passed as y and sample weights.
+
+    wide : whether numbers to predict keep their own precision; trained : whether a net is trained on them
+    """
+    labels, targets = encode(y, task, dtype, names[1], wide or trained)
+    if trained and not wide and task.kind == "numbers":
+        rounded = to_float(targets, names[1], dtype)
+        check_resolution(targets, rounded, names[1])
+        targets = rounded
     if len(x) != len(labels) + len(targets):
         raise ValueError(f"{names[0]} and {names[1]} must have as many rows, got {len(x)} and "
                          f"{len(labels) + len(targets)}")
@@ -111,12 +128,25 @@ def row_weights(weights, n, dtype, name):
     if array.shape != (n,) or array.dtype.kind not in "biuf":
         raise ValueError(f"{name} must be one number for each of the {n} rows, got shape {array.shape} of dtype "
                          f"{array.dtype}")
-    array = to_float(array, name, dtype)
     if array.min() < 0:
         raise ValueError(f"{name} must not be negative, got {array.min():.4g} in row {int(array.argmin())}")
+    array = _weights_in(array, dtype, name)
     if not array.any():
         raise ValueError(f"{name} must not be zero for every row: nothing would be learnt")
     return array
+
+
+def _weights_in(weights, dtype, name):
+    """Weights in `dtype`; ValueError for those that it cannot hold to three digits, or whose sum would be infinite."""
+    limits = np.finfo(dtype)
+    rounded = to_float(weights, name, dtype)
+    for wrong, what in (((weights > 0) & (rounded < limits.tiny * 2.0 ** -14), "small"),
+                        (rounded > np.finfo(np.float64).max * 2.0 ** -60, "large")):
+        if wrong.any():
+            raise ValueError(f"{name} holds {weights[wrong][0]:.3g} at position {int(wrong.argmax())}, too {what} for "
+                             f"dtype {np.dtype(dtype)}; only the ratios of weights count: multiply all by one number"
+                             + (", or pass dtype='float64'" if dtype == np.float32 else ""))
+    return rounded
 
 
 def with_class_weight(rows, class_weight, task, train_rows, total=lambda counts: counts):
@@ -127,9 +157,10 @@ def with_class_weight(rows, class_weight, task, train_rows, total=lambda counts:
     if class_weight is None:
         return rows
     weights = class_row_weights(class_weight, task, rows.labels, rows.targets, train_rows, total)
+    name = "class_weight, by row,"
     if rows.weights.size:
-        weights = weights * rows.weights
-    weights = weights.astype(rows.targets.dtype)
+        weights, name = weights * rows.weights, "class_weight times sample_weight"
+    weights = _weights_in(weights, rows.weights.dtype, name)
     if not total(int(np.count_nonzero(weights[train_rows]))):
         raise ValueError("class_weight leaves every row with weight 0: nothing would be learnt")
     return Rows(rows.x, rows.labels, rows.targets, weights)

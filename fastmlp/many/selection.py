@@ -79,10 +79,10 @@ def cross_validate(X, y, k=5, grid=None, *, scoring="auto", refit=False, sample_
     checked = [check_options(**{**OPTION_DEFAULTS, **options, **each, "seed": seed}) for each in configurations]
     sets = {}
     for each in checked:
-        read = each.loss, each.net.dtype
+        read = _how_read(each)
         if read not in sets:
-            sets[read] = read_data(X, y, sample_weight, *read)
-    data = [sets[each.loss, each.net.dtype] for each in checked]
+            sets[read] = read_data(X, y, sample_weight, each.loss, each.net.dtype, wide=each.scaling == "robust")
+    data = [sets[_how_read(each)] for each in checked]
     scoring = _scoring(scoring, data)
     for each, those in zip(checked, data, strict=True):
         _check_with_data(each, those)
@@ -118,6 +118,11 @@ def cross_validate(X, y, k=5, grid=None, *, scoring="auto", refit=False, sample_
         result.model = fit(data[best], np.arange(len(fold_of_row)), replace(checked[best], n_threads=n_threads))
     result.duration = perf_counter() - started
     return result
+
+
+def _how_read(options):
+    """What the rows in memory depend on: whoever scales them reads them in their own precision."""
+    return options.loss, options.net.dtype, options.scaling == "robust"
 
 
 def fit_and_score(data, train_rows, held, options, stop=None):

@@ -1,7 +1,8 @@
 """Model files: safetensors with a JSON header. `loading` reads them, `files` has what all files share.
 
 Tensors: ``layers.0.weight`` (n_in, n_out), ``layers.0.bias`` (n_out,), ``layers.1.weight``, ...; and where the model
-scales its input itself (`scaling.InputScaling`) ``input.center``, ``input.factor`` (features,).
+scales its input itself (`scaling.InputScaling`) ``input.center``, ``input.factor`` (features,), which may be float64 in
+a float32 net; and where it has an offset ``output.offset`` (outputs,) float64.
 Header: one JSON object under the key "fastmlp" with format, library, sizes, activations, output, loss, loss_parameter,
 classes, flat, scale, clip (null without input scaling), spread, feature_names, dropout; and under "crc32" the checksum
 of that header and all tensors.
@@ -34,6 +35,8 @@ def contents(model):
                for l, array in enumerate(arrays)}
     if model.scaling is not None:
         tensors |= {"input.center": model.scaling.center, "input.factor": model.scaling.factor}
+    if model.offset is not None:
+        tensors["output.offset"] = model.offset
     return tensors, header
 
 

@@ -284,7 +284,7 @@ def _validation_rows(validation_data, rows, held_rows, model, options, ranks):
                                         options.window_rows if streaming.is_stored(X) else None)
     X, y = stay(X, y, None if stored is not None else devices.gpu_of(options.device))
     x, _ = read_features(X, names[0], model.dtype, model, stored)
-    return read_rows(x, y, weights, model.task, model.dtype, names)
+    return read_rows(x, y, weights, model.task, model.dtype, names, wide=model.scaling is not None)
 
 
 def compile_kernels(kernels, dtype, verbose=0):

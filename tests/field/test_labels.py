@@ -109,7 +109,7 @@ def test_the_dtypes_of_other_libraries():
         with pytest.raises(ValueError, match=r"X must hold numbers, got dtype .*age.*, a structured array; pass its "
                                              r"fields as columns, numpy.lib.recfunctions.structured_to_unstructured"):
             fastmlp.train(rows, y, **QUICK)
-    with pytest.raises(ValueError, match="y must hold numbers, got dtype .*a structured array"):
+    with pytest.raises(ValueError, match=r"y must hold numbers, got dtype .*a structured array"):
         fastmlp.train(X, records, **QUICK)
 
 
