@@ -17,6 +17,7 @@ from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from .. import device as devices
+from ..input.labels import target_array
 from ..input.rows import validation_pair
 from ..kernels import activations as act
 from ..kernels.reference.activations import activate
@@ -29,6 +30,11 @@ ACTIVATIONS = {"logistic": act.SIGMOID, **{name: act.NAMES.index(name) for name 
 OUTPUTS = {"identity": act.IDENTITY, "logistic": act.SIGMOID, "softmax": act.SOFTMAX, "exp": act.EXP}
 FEW_ROWS = 4  # predicted in NumPy: choosing and entering compiled loops takes some 25 µs, two products of one row 4
 NO_LABELS, NO_WEIGHTS = np.empty(0, np.int64), np.empty(0)
+
+
+def one_kind(y, name):
+    """A list of labels as an array of one kind, or ValueError; anything else as it is, for scikit-learn to read."""
+    return target_array(y, name) if isinstance(y, list | tuple) and len(y) else y
 
 
 def views(flat, sizes):

@@ -18,7 +18,7 @@ from sklearn.utils.validation import validate_data
 
 from ..kernels import activations as act
 from ..kernels import losses
-from .base import NO_LABELS, OUTPUTS, BaseMLP
+from .base import NO_LABELS, OUTPUTS, BaseMLP, one_kind
 from .callbacks import with_callbacks
 
 
@@ -127,7 +127,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y, sample_weight=None, classes=None):
         """One epoch over X and y. The first call needs `classes`, all labels that will ever come."""
-        if _check_partial_fit_first_call(self, classes):
+        if _check_partial_fit_first_call(self, one_kind(classes, "classes")):
             self._kind = "multilabel" if type_of_target(y).startswith("multilabel") else _kind_of(self.classes_)
         return self._fit(X, y, sample_weight, incremental=True)
 
@@ -167,7 +167,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         return encoded if encoded.ndim == 2 and encoded.shape[1] == 1 else None
 
     def _validate(self, X, y, incremental, reset):
-        X, y = validate_data(self, X, y, accept_sparse=["csr", "csc"], multi_output=True,
+        X, y = validate_data(self, X, one_kind(y, "y"), accept_sparse=["csr", "csc"], multi_output=True,
                              dtype=(np.float64, np.float32), reset=reset)
         y = y.toarray() if hasattr(y, "toarray") else y
         if y.ndim == 2 and y.shape[1] == 1:
