@@ -8,7 +8,6 @@ yes no
 
 Everything below loads on first use (SPEC 1): `import fastmlp` alone costs next to nothing.
 """
-import importlib
 import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +21,8 @@ if importlib.util.find_spec("fastmlp.kernels") is None and _sibling.is_file():
                                                    submodule_search_locations=[str(_sibling.parent)])
     kernels = sys.modules["fastmlp.kernels"] = importlib.util.module_from_spec(_spec)
     _spec.loader.exec_module(kernels)
+
+from .kernels.interrupts import import_module  # noqa: E402  (not before there is a fastmlp.kernels)
 
 if TYPE_CHECKING:
     from . import datasets, kernels, schedules
@@ -60,9 +61,9 @@ __all__ = ["MLP", "SGD", "Adam", "AdamW", "CrossValidation", "DivergedError", "E
 
 def __getattr__(name):
     if name in _HOME:
-        value = getattr(importlib.import_module(f"fastmlp.{_HOME[name]}"), name)
+        value = getattr(import_module(f"fastmlp.{_HOME[name]}"), name)
     elif name in _MODULES:
-        value = importlib.import_module(f"fastmlp.{name}")
+        value = import_module(f"fastmlp.{name}")
     else:
         raise AttributeError(f"module 'fastmlp' has no attribute {name!r}")
     globals()[name] = value

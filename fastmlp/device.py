@@ -4,11 +4,13 @@ Imports nothing of ours but kernels, and each kernel package only when it is cho
 """
 import difflib
 import functools
-import importlib
 import logging
 import os
 import sys
 from importlib.util import find_spec
+
+from .kernels.cores import number_in_environment
+from .kernels.interrupts import import_module
 
 log = logging.getLogger("fastmlp")
 
@@ -87,7 +89,7 @@ def broken(gpu):
     """Why no kernel runs on the GPU of that number, or None. The smallest is compiled there, once in a process: 0.1 s
     and what the driver takes to set itself up."""
     try:
-        importlib.import_module("fastmlp.kernels.cuda").on(gpu).philox(0, 0, 0, 0, 0, 0)
+        import_module("fastmlp.kernels.cuda").on(gpu).philox(0, 0, 0, 0, 0, 0)
     except Exception as error:           # NVVM, the linker, the driver: whatever may be missing or of the wrong version
         log.warning("device='auto' takes the CPU, as kernels cannot be compiled for the GPU that CuPy sees; "
                     "device='cuda' shows where it fails: %s: %s", type(error).__name__, error)
@@ -134,8 +136,15 @@ def gpu_of(device):
 def kernels(device="auto"):
     """The kernel package of a device; for one of several GPUs, the package bound to it."""
     name, _ = choose(device)
+    return _package(name)
+
+
+@functools.cache                         # also for what predicts when the interpreter no longer imports anything
+def _package(name):
     try:
-        package = importlib.import_module(f"fastmlp.kernels.{name.partition(':')[0]}")
+        package = import_module(f"fastmlp.kernels.{name.partition(':')[0]}")
+        if name == "cpu":
+            import_module("fastmlp.kernels.cpu.jit")       # Numba, now: whatever is wrong with it shows here
         return package.on(_index(name)) if name.startswith("cuda") else package
     except ImportError as error:
         raise RuntimeError(f"device={name!r} cannot be used here: {error}; "
@@ -164,10 +173,10 @@ def threads(n_threads=None):
     None leaves it to the kernels: all cores of this process, or as many as OMP_NUM_THREADS allows."""
     name = "n_threads"
     if n_threads is None:
-        name, n_threads = "FASTMLP_NUM_THREADS", os.environ.get("FASTMLP_NUM_THREADS") or None
-        if n_threads is None:
+        name, n_threads = "FASTMLP_NUM_THREADS", os.environ.get("FASTMLP_NUM_THREADS", "").strip()
+        if not n_threads:
             return 1 if among_workers() else None
-        n_threads = int(n_threads) if n_threads.isdecimal() else n_threads
+        n_threads = int(n_threads) if n_threads.isdecimal() and len(n_threads) < 20 else n_threads
     if isinstance(n_threads, bool) or not hasattr(n_threads, "__index__"):
         raise TypeError(f"{name} must be a whole number of at least 1, got {n_threads!r}")
     if n_threads < 1:
@@ -183,7 +192,7 @@ def among_workers():
 
     joblib's own processes (loky) are told by OMP_NUM_THREADS how many cores each has, which the kernels heed.
     """
-    if os.environ.get("OMP_NUM_THREADS"):
+    if number_in_environment("OMP_NUM_THREADS") is not None:
         return False
     joblib, distributed = sys.modules.get("joblib.parallel"), sys.modules.get("distributed")
     if joblib is not None and (joblib.get_active_backend()[0].nesting_level or 0) > 0:

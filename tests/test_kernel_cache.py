@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from toy import PATIENCE
 
+from fastmlp.kernels.cache import cache_folder
 from fastmlp.kernels.cpu import jit
 
 KERNELS = Path(jit.__file__).parents[1]
@@ -77,9 +78,9 @@ def test_a_folder_that_cannot_be_made_costs_time_only(copied):
 
 def test_folder_follows_the_environment(monkeypatch, tmp_path):
     monkeypatch.setenv("FASTMLP_CACHE_DIR", str(tmp_path))
-    assert jit.cache_folder() == tmp_path
+    assert cache_folder() == tmp_path
     monkeypatch.delenv("FASTMLP_CACHE_DIR")
-    assert jit.cache_folder().name == "fastmlp"
+    assert cache_folder().name == "fastmlp"
 
 
 def test_two_processes_may_compile_at_once(copied):

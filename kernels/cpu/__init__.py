@@ -9,8 +9,7 @@ step in two halves · `row` one row through a net, inside anybody's compiled cod
 
 An operation is imported when it is first named, and compiled for a dtype when it is first called.
 """
-import importlib
-
+from ..interrupts import import_module
 from ..renamed import new_name
 
 _HOME = {
@@ -30,7 +29,7 @@ READS_IN_PLACE = True            # of x nothing but the rows of the order
 def __getattr__(name):
     if name not in _HOME:
         return __getattr__(new_name(__name__, name))
-    value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+    value = getattr(import_module(f".{_HOME[name]}", __name__), name)
     globals()[name] = value
     return value
 

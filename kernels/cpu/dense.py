@@ -10,7 +10,7 @@ from .. import activations as codes
 from .functions import activate, slope_vector
 from .gemm import SUM_BLOCK, columns_tile, panel_width, panels, plain_tile
 from .jit import allocating, inlined, operation
-from .operands import apart, operand, output, same_start, whole
+from .operands import apart, contiguous, operand, output, same_start, whole
 from .pointers import at, get, keep_alive, lanes, load, load_first, next_line, put, step, store, store_first
 from .simd import ROWS
 
@@ -70,7 +70,8 @@ def dense_forward(x, w, b, activation, y=None):
         raise ValueError("dense_forward: needs x (m, k), w (k, n), b (n,), y (m, n)")
     if activation not in ELEMENTWISE:
         raise ValueError("dense_forward: activation must be a code of kernels.activations.ELEMENTWISE")
-    if not (apart(y, x) and apart(y, w) and apart(y, b)):
+    contiguous((x, w, b, y))
+    if not apart((y,), (x, w, b)):
         raise ValueError("dense_forward: y is written and must not share memory with x, w or b")
     px, pb = at(x, 0), at(b, 0)
     width = panel_width(px)
@@ -131,13 +132,12 @@ def dense_backward(x, w, y, dy, activation, dz, dx, dw, db):
         raise ValueError("dense_backward: needs dw (k, n), db (n,), dx (m, k) or empty")
     if activation not in TRAINABLE:
         raise ValueError("dense_backward: activation must be a trainable code of kernels.activations")
-    if not (same_start(dz, dy) or apart(dz, dy)):
+    contiguous((x, w, y, dy, dz, dx, dw, db))
+    if not (same_start(dz, dy) or apart((dz,), (dy,))):
         raise ValueError("dense_backward: dz may be dy, but must not overlap it otherwise")
-    if not (apart(dz, x) and apart(dz, w) and apart(dz, y) and apart(dx, x) and apart(dx, w) and apart(dx, dz)
-            and apart(dw, x) and apart(dw, w) and apart(dw, dz) and apart(dw, dx)
-            and apart(db, x) and apart(db, w) and apart(db, dz) and apart(db, dx) and apart(db, dw)):
-        raise ValueError("dense_backward: dz, dx, dw and db are written and must not share memory with x, w, y "
-                         "or each other")
+    if not (apart((dz, dx, dw, db), (x, w, y)) and apart((dx, dw, db), (dy,))):
+        raise ValueError("dense_backward: dz, dx, dw and db are written and must not share memory with x, w, "
+                         "y, dy or each other")
     width = panel_width(at(x, 0))
     tile = np.empty(ROWS * width, x.dtype)
     _local_gradient(at(y, 0), at(dy, 0), activation, m * n, at(dz, 0))

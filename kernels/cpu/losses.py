@@ -15,7 +15,7 @@ from .. import losses as codes
 from .functions import choice, of_numbers
 from .gemm import SUM_BLOCK, panel_width
 from .jit import inlined, operation, outlined
-from .operands import apart, indices, operand, output, same_start, whole
+from .operands import apart, contiguous, indices, operand, output, same_start, whole
 from .pointers import at, broadcast, constant, get, lanes, load, load_first, put, store, store_first
 from .simd import first_lanes, max_lanes, select, sum_lanes
 from .vector_math import exp, log
@@ -239,8 +239,9 @@ def _batch_loss(loss, parameter, z, labels, targets, weights, dz):
 
 
 @inlined
-def _writes_apart(z, targets, weights, dz):
-    return (same_start(dz, z) or apart(dz, z)) and apart(dz, targets) and apart(dz, weights)
+def _writes_apart(z, labels, targets, weights, dz):
+    contiguous((z, labels, targets, weights, dz))
+    return apart((dz,), (labels, targets, weights)) and (same_start(dz, z) or apart((dz,), (z,)))
 
 
 @operation
@@ -281,6 +282,9 @@ def softmax_cross_entropy(z, labels, targets, weights, dz):
     output(dz, 2, "softmax_cross_entropy: dz")
     if dz.shape != z.shape or (weights.size > 0 and weights.shape[0] != m):
         raise ValueError("softmax_cross_entropy: needs z, dz (m, n) and weights (m,) or (0,)")
+    if not _writes_apart(z, labels, targets, weights, dz):
+        raise ValueError("softmax_cross_entropy: dz is written: it may be z, but must not share memory with anything "
+                         "else")
     if labels.size > 0:
         if labels.shape[0] != m or targets.size > 0:
             raise ValueError("softmax_cross_entropy: needs labels (m,) and targets (0, 0), or labels (0,) and targets "
@@ -291,9 +295,6 @@ def softmax_cross_entropy(z, labels, targets, weights, dz):
     elif targets.shape != z.shape and z.size > 0:
         raise ValueError("softmax_cross_entropy: needs labels (m,) and targets (0, 0), or labels (0,) and targets (m, "
                          "n)")
-    if not _writes_apart(z, targets, weights, dz):
-        raise ValueError("softmax_cross_entropy: dz is written: it may be z, but must not share memory with anything "
-                         "else")
     if z.shape[0] > 0 and z.shape[1] == 0:
         raise ValueError("softmax_cross_entropy: z must have at least one column")
     return _batch_loss(codes.SOFTMAX_CROSS_ENTROPY, 0.0, z, labels, targets, weights, dz)
@@ -317,7 +318,7 @@ def sigmoid_cross_entropy(z, targets, weights, dz):
     output(dz, 2, "sigmoid_cross_entropy: dz")
     if targets.shape != z.shape or dz.shape != z.shape or (weights.size > 0 and weights.shape[0] != z.shape[0]):
         raise ValueError("sigmoid_cross_entropy: needs z, targets, dz (m, n) and weights (m,) or (0,)")
-    if not _writes_apart(z, targets, weights, dz):
+    if not _writes_apart(z, None, targets, weights, dz):
         raise ValueError("sigmoid_cross_entropy: dz is written: it may be z, but must not share memory with anything "
                          "else")
     if z.shape[0] > 0 and z.shape[1] == 0:
@@ -343,7 +344,7 @@ def squared_error(z, targets, weights, dz):
     output(dz, 2, "squared_error: dz")
     if targets.shape != z.shape or dz.shape != z.shape or (weights.size > 0 and weights.shape[0] != z.shape[0]):
         raise ValueError("squared_error: needs z, targets, dz (m, n) and weights (m,) or (0,)")
-    if not _writes_apart(z, targets, weights, dz):
+    if not _writes_apart(z, None, targets, weights, dz):
         raise ValueError("squared_error: dz is written: it may be z, but must not share memory with anything else")
     if z.shape[0] > 0 and z.shape[1] == 0:
         raise ValueError("squared_error: z must have at least one column")
@@ -373,7 +374,7 @@ def pointwise_loss(loss, parameter, z, targets, weights, dz):
     output(dz, 2, "pointwise_loss: dz")
     if targets.shape != z.shape or dz.shape != z.shape or (weights.size > 0 and weights.shape[0] != z.shape[0]):
         raise ValueError("pointwise_loss: needs z, targets, dz (m, n) and weights (m,) or (0,)")
-    if not _writes_apart(z, targets, weights, dz):
+    if not _writes_apart(z, None, targets, weights, dz):
         raise ValueError("pointwise_loss: dz is written: it may be z, but must not share memory with anything else")
     if z.shape[0] > 0 and z.shape[1] == 0:
         raise ValueError("pointwise_loss: z must have at least one column")

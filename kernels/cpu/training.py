@@ -28,7 +28,16 @@ from .layout import (
 )
 from .narrow import NarrowWork, train_narrow_steps
 from .network import Data, Net, Work
-from .operands import as_tuple, check_answers, check_flat, check_indices, check_net, check_recipe, check_rows
+from .operands import (
+    as_tuple,
+    check_answers,
+    check_apart,
+    check_flat,
+    check_indices,
+    check_net,
+    check_recipe,
+    check_rows,
+)
 from .simd import ROWS
 from .sparse import room_for_lists
 from .threads import SERIAL_FLOPS, Pace, Team, choose_threads
@@ -142,10 +151,15 @@ def prepare(parameters, sizes, activations, *, dropout, loss, rule, hyper, l2, b
     return State(parameters, sizes, activations, dropout, recipe, float(scale), n_threads)
 
 
+def is_readable_in_place(array, dtype):
+    """Whether compiled code can read the array where it lies."""
+    return array.dtype == dtype and array.flags.c_contiguous and array.flags.aligned
+
+
 def as_input(array, dtype):
     """The array as compiled code takes its inputs: C-contiguous, aligned and read-only, so that a user's
     read-only or memory-mapped array has the type that is compiled already."""
-    if type(array) is not np.ndarray or array.dtype != dtype or not (array.flags.c_contiguous and array.flags.aligned):
+    if type(array) is not np.ndarray or not is_readable_in_place(array, dtype):
         array = np.require(array, dtype, "CA")
     array = array.view(np.ndarray)
     array.flags.writeable = False
@@ -249,9 +263,9 @@ def forward(parameters, sizes, activations, x, scale, n_threads, out):
     dtype = parameters.dtype
     check_rows(x, sizes[0], dtype)
     if not isinstance(out, np.ndarray) or out.shape != (len(x), sizes[-1]) or out.dtype != dtype \
-            or not out.flags.carray or np.may_share_memory(out, x):
-        raise ValueError(f"out must be a C-contiguous writable {dtype} array of shape {(len(x), sizes[-1])}, "
-                         "apart from x")
+            or not out.flags.carray:
+        raise ValueError(f"out must be a C-contiguous writable {dtype} array of shape {(len(x), sizes[-1])}")
+    check_apart({"out": out}, {"x": x, "parameters": parameters})
     if len(x) == 0:
         return
     nothing = np.empty(0, dtype)
@@ -299,6 +313,7 @@ def check_slots(state, s1, s2, written=False):
 def read_optimizer(state, s1, s2):
     """Copies the optimizer's slots out; arrays of size 0 for slots that its rule does not use."""
     check_slots(state, s1, s2, written=True)
+    check_apart({"s1": s1, "s2": s2}, {})
     for flat, w, b in ((s1, state.slots.w1, state.slots.b1), (s2, state.slots.w2, state.slots.b2)):
         if flat.size:
             from_panels(flat, state.net.table, w, b)

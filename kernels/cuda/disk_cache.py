@@ -4,9 +4,9 @@ Numba's own cache (cache=True) is not used. Its key sees a kernel and what it cl
 file: machine code made from an older one would be found and used. And two processes that fill it at once may give one
 file name to two kernels (numba#10486). Here every kernel is a file whose name is a hash over all that its code depends
 on: all kernel sources, the versions underneath, what the kernel closes over, its options, the types of its arguments,
-the GPU's compute capability and the CUDA runtime. What a kernel closes over is told by names, code and constants
-(`description`), not by pickling it: Numba gives every intrinsic a number of its own in every process. A file that
-cannot be read or written costs time, never an exception.
+the GPU's compute capability and the CUDA runtime (`cache`). What a kernel closes over is told by names, code and
+constants (`description`), not by pickling it: Numba gives every intrinsic a number of its own in every process. A file
+that cannot be read or written costs time, never an exception.
 
 The files of one state of the sources share a folder. A folder that no process has used for UNUSED_DAYS is removed.
 
@@ -19,9 +19,9 @@ import logging
 import os
 import pickle
 import shutil
+import sys
 import time
 import types
-import uuid
 from pathlib import Path
 
 import numba
@@ -32,7 +32,7 @@ from numba.cuda.core.caching import NullCache
 from numba.cuda.dispatcher import _Kernel
 from numba.cuda.serialize import dumps
 
-from ..cache import cache_folder
+from .. import cache
 
 log = logging.getLogger("fastmlp")
 
@@ -91,40 +91,42 @@ class KernelFile:
     def __init__(self, kernel):
         self.kernel = kernel
 
+    def key(self, signature):
+        kernel = self.kernel
+        key = (source_stamp(), sys.implementation.cache_tag, description(kernel), str(signature),
+               kernel.targetctx.codegen().magic_tuple())
+        return repr(key).encode()
+
     def path(self, signature):
-        function, kernel = self.kernel.py_func, self.kernel
-        key = source_stamp(), description(kernel), str(signature), kernel.targetctx.codegen().magic_tuple()
-        digest = hashlib.sha256(repr(key).encode()).hexdigest()
-        return cache_folder() / "cuda" / source_stamp()[:16] / f"{function.__name__}-{digest[:24]}.kernel"
+        """The kernel's file, None where there is no folder for it."""
+        root = cache.cache_folder()
+        return root and cache.file_of(root / "cuda" / source_stamp()[:16], self.kernel.py_func.__name__,
+                                      self.key(signature), ".kernel")
 
     def load_overload(self, signature, target_context):
         with utils.numba_target_override():
             target_context.refresh()
+        found = None
         try:
             path = self.path(signature)
-            found = _Kernel._rebuild(**pickle.loads(path.read_bytes()))
-            mark_used(path.parent)
-            return found
-        except FileNotFoundError:
-            log.info("compiling %s for the GPU (first run)", self.kernel.py_func.__name__)
+            payload = path and cache.load(path, self.key(signature))
+            if payload is not None:
+                found = _Kernel._rebuild(**pickle.loads(payload))
+                mark_used(path.parent)
         except Exception as error:                     # a damaged file: whatever unpickling it may raise
-            log.warning("a compiled kernel in %s cannot be read (%s); compiling again", cache_folder(), error)
-        return None
+            log.warning("a compiled kernel in %s cannot be read (%s); compiling again", cache.cache_folder(), error)
+        if found is None:
+            log.info("compiling %s for the GPU (first run)", self.kernel.py_func.__name__)
+        return found
 
     def save_overload(self, signature, compiled):
         try:
-            path = self.path(signature)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            mark_used(path.parent)
-            complete = path.with_name(f"{path.name}.{uuid.uuid4().hex[:16]}")
-            try:
-                complete.write_bytes(dumps(compiled._reduce_states()))
-                os.replace(complete, path)                # at once: nobody reads half a file
-            finally:
-                complete.unlink(missing_ok=True)
+            if path := self.path(signature):
+                cache.save(path, self.key(signature), dumps(compiled._reduce_states()))
+                mark_used(path.parent)
         except Exception as error:
             log.warning("compiled kernels cannot be kept in %s (%s); the next process compiles again",
-                        cache_folder(), error)
+                        cache.cache_folder(), error)
 
 
 @functools.cache
