@@ -15,13 +15,11 @@ from .history import History
 from .kernels import activations as act
 from .kernels import losses
 from .labels import Task
-from .losses import NUMBERS
 from .streaming import WINDOW_BYTES, StoredRows, pieces, predict_in_windows
 
-OUTPUT_OF_LOSS = {**dict.fromkeys(NUMBERS, "identity"), "poisson": "exp", "softmax_cross_entropy": "softmax",
-                  "sigmoid_cross_entropy": "sigmoid"}
-_LOSS_OF_OUTPUT = {**dict.fromkeys(act.TRAINABLE, "squared_error"), "softmax": "softmax_cross_entropy",
-                   "sigmoid": "sigmoid_cross_entropy", "exp": "poisson"}
+OUTPUT_OF_LOSS = {record.name: record.output for record in losses.TABLE}
+_LOSS_OF_OUTPUT = {**dict.fromkeys(act.TRAINABLE, "squared_error"),
+                   **{output: name for name, output in OUTPUT_OF_LOSS.items() if output != "identity"}}
 
 
 class MLP:
@@ -118,7 +116,7 @@ class MLP:
                 raise ValueError(f"biases[{l}] must be {w.shape[1]} numbers, got {b.dtype} of shape {b.shape}")
         sizes = (weights[0].shape[0], *(w.shape[1] for w in weights))
         hidden = checks.per_layer("activation", activation, len(sizes) - 2,
-                                  lambda name, value: checks.choice(name, value, act.NAMES[:act.SOFTMAX]))
+                                  lambda name, value: checks.choice(name, value, act.HIDDEN))
         checks.choice("output", output, act.NAMES)
         double = all(array.dtype == np.float64 for array in (*weights, *biases))
         model = cls(sizes, hidden, output, dtype="float64" if double else "float32",
@@ -249,7 +247,7 @@ class MLP:
     @property
     def trained_output(self):
         """What the last layer computes before the loss: the cross-entropies and Poisson hold their own link."""
-        return "identity" if self.loss == "poisson" or self.task.kind != "numbers" else self.output
+        return "identity" if OUTPUT_OF_LOSS[self.loss] != "identity" else self.output
 
     def activation_codes(self, output=None):
         """The kernels' codes of every layer's activation, the last layer's being `output` if given."""
