@@ -22,7 +22,7 @@ INSTALL = ("It needs an NVIDIA GPU with its driver and pip install 'fastmlp[cuda
            "of CUDA 12); device='auto' takes the GPU where there is one, else the CPU")
 
 
-def choose(device="auto"):
+def choose(device="auto", gpu=0):
     """The device a name means, and why: ("cpu", "...").
 
     Parameters
@@ -30,6 +30,8 @@ def choose(device="auto"):
     device : "cpu" (compiled kernels), "cuda" (the first NVIDIA GPU), "cuda:1" (the second, and so on), "reference"
         (plain NumPy) or "auto": what the environment variable FASTMLP_DEVICE names, else a GPU if CuPy sees one and a
         kernel compiles and runs on it, else "cpu".
+
+    gpu : the number of the GPU on which "auto" tries a kernel
 
     Raises
     ------
@@ -49,7 +51,7 @@ def choose(device="auto"):
         raise TypeError(f"device must be a name such as 'auto' or 'cpu', got {wanted!r}")
     if wanted == "auto":
         found, reason = gpus()
-        if found and (reason := broken()) is None:
+        if found and (reason := broken(gpu)) is None:
             return "cuda", f"CuPy sees {found[0]}"
         return "cpu", f"no GPU: {reason}"
     if wanted == "cuda" or (wanted.startswith("cuda:") and wanted[5:].isdigit()):
@@ -83,10 +85,11 @@ def gpus():
 
 
 @functools.cache
-def broken():
-    """Why no kernel runs on the first GPU, or None. The smallest is compiled there, once in a process: 0.1 s."""
+def broken(gpu):
+    """Why no kernel runs on the GPU of that number, or None. The smallest is compiled there, once in a process: 0.1 s
+    and what the driver takes to set itself up."""
     try:
-        import_module("fastmlp.kernels.cuda").on(0).philox(0, 0, 0, 0, 0, 0)
+        import_module("fastmlp.kernels.cuda").on(gpu).philox(0, 0, 0, 0, 0, 0)
     except Exception as error:           # NVVM, the linker, the driver: whatever may be missing or of the wrong version
         log.warning("device='auto' takes the CPU, as kernels cannot be compiled for the GPU that CuPy sees; "
                     "device='cuda' shows where it fails: %s: %s", type(error).__name__, error)
@@ -103,15 +106,16 @@ def of_rank(device, rank, visible):
     ------
     ValueError for a GPU asked for by number, or fewer GPUs than ranks.
     """
-    name, _ = choose(device)
+    found, _ = gpus()
+    apart = None not in visible and len(set(visible)) == len(visible)  # the launcher shows each rank GPUs of its own
+    name, _ = choose(device, gpu=0 if apart else min(rank, len(found) - 1))        # no rank touches another's GPU
     if not name.startswith("cuda"):
-        return device
+        return name
     if name != "cuda":
         raise ValueError(f"device={name!r} cannot be combined with comm, as no two ranks can share a GPU: each takes "
                          "the one of its own number on its machine; pass device='cuda'")
-    if None not in visible and len(set(visible)) == len(visible):
-        return "cuda:0"                  # the launcher has shown each rank GPUs of its own
-    found, _ = gpus()
+    if apart:
+        return "cuda:0"
     if len(found) < len(visible):
         raise ValueError(f"device='cuda' with comm needs a GPU for each rank, but this machine has {len(found)} for "
                          f"{len(visible)} ranks; start fewer ranks on it, or pass device='cpu'")

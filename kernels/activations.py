@@ -1,7 +1,8 @@
 """Activation functions f(z) and their derivatives: one record each. What a formula may name: `catalogue`.
 
 A kernel receives a code, `RELU`; people write a name, "relu": `NAMES[code]`. `TRAINABLE` are the names of those with a
-derivative, `NEEDS_Z` and `ELEMENTWISE` codes: of those whose derivative takes z, and of all but softmax.
+derivative, `HIDDEN` of all but softmax, what a hidden layer may have; `ELEMENTWISE` are the codes of the latter,
+`NEEDS_Z` of those whose derivative takes z.
 
 f' is a function of the output y = f(z), so the forward pass need not keep z:
     relu 1 if y > 0 else 0 · leaky_relu 1 or 0.01 · tanh 1 - y² · sigmoid y (1 - y) · identity 1
@@ -107,6 +108,8 @@ def __getattr__(name):
         return TABLE.names
     if name == "TRAINABLE":
         return tuple(record.name for record in TABLE if record.trainable)
+    if name == "HIDDEN":
+        return tuple(record.name for record in TABLE if record.elementwise)
     if name == "NEEDS_Z":
         return TABLE.codes(lambda record: record.needs_z)
     if name == "ELEMENTWISE":

@@ -63,11 +63,15 @@ class StepConstants(NamedTuple):
     rest_of_second: float            # 1 - β₂
 
 
+def with_decay(c, decay):
+    """The same constants with another decay (Numba has no `_replace`)."""
+    return StepConstants(c.rate, c.first, c.second, c.epsilon, decay, c.corrected_rate, c.root, c.rest_of_first,
+                         c.rest_of_second)
+
+
 def without_decay(constants):
     """The constants for biases, which no rule decays."""
-    c = constants
-    return StepConstants(c.rate, c.first, c.second, c.epsilon, 1.0, c.corrected_rate, c.root, c.rest_of_first,
-                         c.rest_of_second)
+    return with_decay(constants, 1.0)
 
 
 def plain_constants(hyper, rate, step):

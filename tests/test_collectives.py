@@ -124,14 +124,24 @@ def test_says_when_cupy_has_no_nccl(monkeypatch):
 
 @pytest.fixture
 def two_gpus(monkeypatch):
+    """The numbers of those on which a kernel was tried."""
+    tried = []
     monkeypatch.setattr(devices, "gpus", lambda: (("one", "two"), ""))
+    monkeypatch.setattr(devices, "broken", tried.append)
     monkeypatch.delenv("FASTMLP_DEVICE", raising=False)
+    return tried
 
 
 @pytest.mark.parametrize("device", ["cuda", "auto"])
 def test_each_rank_has_the_gpu_of_its_number(two_gpus, device):
     assert [devices.of_rank(device, rank, [None, None]) for rank in range(2)] == ["cuda:0", "cuda:1"]
     assert [devices.of_rank(device, rank, ["0,1", "0,1"]) for rank in range(2)] == ["cuda:0", "cuda:1"]
+    assert two_gpus == ([0, 1] * 2 if device == "auto" else [])      # its own: no rank takes memory of another's
+
+
+def test_ranks_take_the_cpu_where_no_kernel_compiles(two_gpus, monkeypatch):
+    monkeypatch.setattr(devices, "broken", lambda gpu: "no NVVM")
+    assert devices.of_rank("auto", 1, [None, None]) == "cpu"
 
 
 def test_a_launcher_may_give_each_rank_gpus_of_its_own(two_gpus):

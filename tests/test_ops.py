@@ -8,7 +8,7 @@ import pytest
 from fastmlp.kernels import activations, losses, reference, update_rules
 from fastmlp.kernels.reference import activations as reference_activations
 from fastmlp.kernels.reference import codes
-from fastmlp.kernels.reference.update import slots_of
+from fastmlp.kernels.reference.rules import slots_of
 
 
 @pytest.mark.parametrize("case", cases.CASES, ids=str)

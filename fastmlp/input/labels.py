@@ -11,13 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from .. import checks
-from ..kernels import losses
 from ..losses import NUMBERS, loss_of
 from .arrays import OnGpu, as_array, beside, in_order, is_frame, is_on_gpu, on_host, own_float, to_float
 
 log = logging.getLogger("fastmlp")
 NO_LABELS = np.empty(0, np.int64)
-_SOFTMAX, _SIGMOID, _SQUARED = losses.NAMES[:3]
+_SOFTMAX, _SIGMOID, _SQUARED = "softmax_cross_entropy", "sigmoid_cross_entropy", "squared_error"
 _OTHER_LOSS = {_SOFTMAX: "classes", _SIGMOID: "two classes or several yes-or-no targets", _SQUARED: "numbers"}
 
 

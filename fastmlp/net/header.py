@@ -26,7 +26,7 @@ def checked_header(header):
     if hidden < 0:
         raise ValueError("a net has at least two sizes")
     header["activations"] = checks.per_layer("activations", header["activations"], hidden,
-                                             lambda name, value: checks.choice(name, value, act.NAMES[:act.SOFTMAX]))
+                                             lambda name, value: checks.choice(name, value, act.HIDDEN))
     header["dropout"] = checks.per_layer("dropout", header["dropout"], hidden,
                                          lambda name, value: checks.real(name, value, minimum=0, below=1))
     checks.choice("output", header["output"], act.NAMES)

@@ -20,7 +20,7 @@ from ..kernels import activations as act
 from ..kernels import losses
 from .history import History
 from .saving import save
-from .tasks import OUTPUT_OF_LOSS, task_of_output  # noqa: F401 (training.run imports OUTPUT_OF_LOSS from here)
+from .tasks import OUTPUT_OF_LOSS, task_of_output
 
 
 class MLP:
@@ -149,7 +149,7 @@ class MLP:
                 raise ValueError(f"biases[{l}] must be {w.shape[1]} numbers, got {b.dtype} of shape {b.shape}")
         sizes = (weights[0].shape[0], *(w.shape[1] for w in weights))
         hidden = checks.per_layer("activation", activation, len(sizes) - 2,
-                                  lambda name, value: checks.choice(name, value, act.NAMES[:act.SOFTMAX]))
+                                  lambda name, value: checks.choice(name, value, act.HIDDEN))
         checks.choice("output", output, act.NAMES)
         double = all(array.dtype == np.float64 for array in (*weights, *biases))
         model = cls(sizes, hidden, output, dtype="float64" if double else "float32",
@@ -299,7 +299,7 @@ class MLP:
     @property
     def trained_output(self):
         """What the last layer computes before the loss: the cross-entropies and Poisson hold their own link."""
-        return "identity" if self.loss == "poisson" or self.task.kind != "numbers" else self.output
+        return "identity" if OUTPUT_OF_LOSS[self.loss] != "identity" else self.output
 
     def activation_codes(self, output=None):
         """The kernels' codes of every layer's activation, the last layer's being `output` if given."""

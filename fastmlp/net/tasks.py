@@ -3,12 +3,11 @@ import numpy as np
 
 from ..input.labels import Task, label_array
 from ..kernels import activations as act
-from ..losses import NUMBERS
+from ..kernels import losses
 
-OUTPUT_OF_LOSS = {**dict.fromkeys(NUMBERS, "identity"), "poisson": "exp", "softmax_cross_entropy": "softmax",
-                  "sigmoid_cross_entropy": "sigmoid"}
-LOSS_OF_OUTPUT = {**dict.fromkeys(act.TRAINABLE, "squared_error"), "softmax": "softmax_cross_entropy",
-                   "sigmoid": "sigmoid_cross_entropy", "exp": "poisson"}
+OUTPUT_OF_LOSS = {record.name: record.output for record in losses.TABLE}
+LOSS_OF_OUTPUT = {**dict.fromkeys(act.TRAINABLE, "squared_error"),
+                  **{output: name for name, output in OUTPUT_OF_LOSS.items() if output != "identity"}}
 
 
 def task_of_output(output, n_outputs, classes=None):

@@ -1,7 +1,7 @@
 """The kernels in vectorised NumPy: the mathematics, the oracle of every test and the baseline of every benchmark.
 
 The contract (operands, shapes, codes) stands in `fastmlp.kernels`. Read `training` first, then `dense`,
-`losses`, `activations` and `update`. This package imports nothing of ours, so that what it checks cannot
+`losses`, `activations` and `rules`. This package imports nothing of ours, so that what it checks cannot
 mislead it; all arithmetic is in the operands' dtype, except sums of losses, which run in float64.
 """
 import warnings
@@ -11,6 +11,7 @@ from .inference import forward, gather
 from .losses import pointwise_loss, sigmoid_cross_entropy, softmax_cross_entropy, squared_error
 from .perceptron import perceptron_batch, perceptron_epoch, perceptron_online, shuffle
 from .philox import dropout, philox
+from .rules import update
 from .training import (
     apply_gradients,
     batch_gradient,
@@ -22,7 +23,6 @@ from .training import (
     write_optimizer,
     write_parameters,
 )
-from .update import update
 
 _NEW_NAMES = {"softmax_xent": "softmax_cross_entropy", "sigmoid_xent": "sigmoid_cross_entropy"}
 READS_IN_PLACE = True            # of x nothing but the rows of the order

@@ -1,5 +1,5 @@
 """The integers the kernels receive, restated so that the oracle depends on nothing it checks: a code is a name's
-position. What there is to each name stands beside its formula: `activations.FUNCTIONS`, `losses`, `update.STEPS`.
+position. What there is to each name stands beside its formula: `activations.FUNCTIONS`, `losses`, `rules.STEPS`.
 """
 
 ACTIVATIONS = ["identity", "relu", "leaky_relu", "tanh", "sigmoid", "gelu", "silu", "sign", "softmax", "exp"]

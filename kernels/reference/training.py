@@ -15,18 +15,20 @@ from types import SimpleNamespace
 import numpy as np
 
 from .activations import activate, needs_z
+from .codes import LOSSES, name_of
 from .dense import dense_backward
 from .inference import BLOCK_ROWS, forward, gather
 from .layout import layer_spans, layer_views
 from .losses import correct_rows, loss_and_gradient, sum_of_weights
 from .philox import drop, kept
-from .update import slots_of, update
+from .rules import slots_of, update
 
 
 def prepare(parameters, sizes, activations, *, dropout, loss, rule, hyper, l2, batch_size, scale, seed, n_threads,
             alpha=0.0, loss_parameter=0.0):
     """Every buffer that training needs, allocated once. BLAS chooses its own threads: n_threads is not used."""
     dtype = parameters.dtype
+    name_of(LOSSES, loss, "loss")
 
     def batch_buffers(widths):
         return [np.empty((batch_size, width), dtype) for width in widths]
