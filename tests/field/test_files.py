@@ -331,6 +331,18 @@ print(outcomes)
     assert done.returncode == 0, (done.returncode, done.stderr)
 
 
+def test_an_ensemble_whose_file_was_put_together_by_hand(model, tmp_path):
+    fastmlp.Ensemble([model, model]).save(tmp_path / "m")
+    header, tensors = files.read_tensors(tmp_path / "m", "fastmlp_ensemble", files.FORMAT)
+    members = header["members"]
+    for changed, more, message in (([], {}, "holds no members"), (members[:1], {}, "members.1.* none of its members"),
+                                   (members, {"extra": np.ones(1)}, "extra belongs to none"),
+                                   ([*members, members[0]], {}, "its sizes ask for"), ("ab", {}, ""), (None, {}, "")):
+        (tmp_path / "m").write_bytes(files.to_bytes(tensors | more, "fastmlp_ensemble", header | {"members": changed}))
+        with pytest.raises(ValueError, match=f"is not a model file .*{message}"):
+            fastmlp.Ensemble.load(tmp_path / "m")
+
+
 @POSIX
 @pytest.mark.parametrize("load", [fastmlp.load, fastmlp.Ensemble.load])
 def test_loading_from_what_is_no_file(load, tmp_path):
