@@ -1,4 +1,4 @@
-"""The stages of `gpu_session.sh`, each a command: python -m bench.gpu STAGE [rows.jsonl].
+"""The stages of `gpu_session.sh`, each a command: python -m bench.gpu STAGE [rows.jsonl [folder]].
 
 A figure is a line of rows.jsonl as soon as it is measured, so a stage that is cut off keeps what it had.
 """
@@ -172,12 +172,12 @@ def sanitized():
 
 
 def collect():
-    """rows.jsonl -> bench/results/gpu/<gpu>.json."""
+    """rows.jsonl FOLDER -> FOLDER/<gpu>.json: these figures, after those of bench/results/gpu/<gpu>.json."""
     rows = [json.loads(line) for line in Path(sys.argv[2]).read_text(encoding="utf-8").splitlines()]
     name = gpu_name()
-    path = RESULTS / "gpu" / f"{'-'.join(re.findall(r'[a-z0-9]+', name.lower()))}.json"
-    path.parent.mkdir(exist_ok=True)
-    runs = json.loads(path.read_text())["runs"] if path.exists() else []
+    path = Path(sys.argv[3]) / f"{'-'.join(re.findall(r'[a-z0-9]+', name.lower()))}.json"
+    before = RESULTS / "gpu" / path.name
+    runs = json.loads(before.read_text())["runs"] if before.exists() else []
     runs.append({"date": datetime.date.today().isoformat(), "commit": commit(), "versions": versions(), "rows": rows})
     write(path, {"processor": name}, runs)
     print(f"{len(rows)} rows in {path}")

@@ -100,7 +100,7 @@ def input_gradient(given, rows, state):
 
 def weight_update(given, rows, state):
     """Of the layers in the launch: h, dz, the weights and slots read and written."""
-    sizes = [(k, n) for _, _, _, _, k, n, _ in np.asarray(given["table"].copy_to_host()).tolist()]
+    sizes = [(k, n) for _, _, _, _, k, n in np.asarray(given["table"].copy_to_host()).tolist()]
     numbers = sum(rows * (k + n) + (2 + 2 * slots(state)) * (k + 1) * n for k, n in sizes)
     return Work(FLOAT * numbers, sum(2.0 * rows * (k + 1) * n for k, n in sizes))
 

@@ -58,7 +58,7 @@ def empty_kernels(machine, repeats=1000):
 
     arrays = tuple(machine.argument(machine.zeros(1, np.float32)) for _ in range(3))
     for name, kernel, arguments in (("no arguments", empty, ()), ("3 arrays", three, arrays)):
-        launch = Launch(kernel, (1, 1), 32, arguments)
+        launch = Launch(kernel, 1, 32, arguments)
         machine.run([launch])
         machine.stream.synchronize()
         start = perf_counter()
@@ -94,7 +94,7 @@ def time_step(net, precision, limits):
                 seconds = time_launches(state.machine, [launch])
                 record(bench="gpu kernel", case=f"{net.name}, batch {net.batch_size}",
                        name=f"{number} {name_of(launch)} {precision}", microseconds=1e6 * seconds,
-                       blocks=int(np.prod(getattr(launch, "grid", 0))),
+                       blocks=getattr(launch, "blocks", 0),
                        **against_floor(work_of(launch, state), seconds, limits, precision))
 
 
@@ -123,9 +123,9 @@ def time_products(precision, machine, sizes=PRODUCTS):
         b, control = machine.zeros(n, np.float32), machine.upload(one_batch(n))
         finish = (b, 0, control, n, 1, y, 0, b, 0, 0, np.float32(1), 0, 0, 0)
         product = large.Product(x, 0, False, w, 0, False, y, 0, n, n, n, precision)
-        epilogue = Launch(large.kernels(np.float32).finish_forward, (-(-n * n // large.THREADS), 1), large.THREADS,
+        epilogue = Launch(large.kernels(np.float32).finish_forward, -(-n * n // large.THREADS), large.THREADS,
                           finish)
-        tiled = Launch(dense.kernels(np.float32, tile).forward, (-(-n // tile.columns), -(-n // tile.rows)),
+        tiled = Launch(dense.kernels(np.float32, tile).forward, tile.count(n, n),
                        tile.threads, (x, 0, w, 0, b, 0, control, n, *finish[3:]))
         for name, launches in (("tiles", [tiled]), ("cuBLAS and epilogue", [product, epilogue]),
                                ("cuBLAS alone", [product])):

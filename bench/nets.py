@@ -98,7 +98,7 @@ class Net:
         """The training state of a kernel package."""
         return package.prepare(
             self.start(), self.sizes, self.activation_codes, dropout=(*self.dropout_rates, 0.0),
-            loss=losses.SOFTMAX_XENT, rule=self.rule, hyper=self.hyper, l2=0.0, batch_size=self.batch_size,
+            loss=losses.SOFTMAX_CROSS_ENTROPY, rule=self.rule, hyper=self.hyper, l2=0.0, batch_size=self.batch_size,
             scale=scale, seed=SEED, n_threads=n_threads)
 
 

@@ -55,7 +55,8 @@ class Operation:
         return {
             "dense_forward": lambda: cases.dense_forward(shape, act.RELU, cases.normals),
             "dense_backward": lambda: cases.dense_backward(shape, act.RELU, cases.normals),
-            "softmax_xent": lambda: cases.loss_arguments("softmax_xent", shape, True, "none", False, 1.0),
+            "softmax_cross_entropy": lambda: cases.loss_arguments("softmax_cross_entropy", shape, True, "none", False,
+                                                                  1.0),
             "update": lambda: cases.update(shape[0], update_rules.NAMES.index(self.variant), 3),
             "dropout": lambda: cases.dropout(shape, 0.4, SEED),
             "perceptron_online": lambda: cases.perceptron(shape, False),
@@ -68,7 +69,7 @@ class Operation:
 
     @property
     def outputs(self):
-        return {"dense_forward": ("y",), "dense_backward": ("dz", "dx", "dw", "db"), "softmax_xent": ("dz",),
+        return {"dense_forward": ("y",), "dense_backward": ("dz", "dx", "dw", "db"), "softmax_cross_entropy": ("dz",),
                 "update": ("w",), "dropout": ("y",), "perceptron_online": ("theta", "bias"),
                 "perceptron_batch": ("theta", "bias"), "forward": ("out",)}[self.op]
 
@@ -103,7 +104,7 @@ AWKWARD = ((1, 784, 500), (7, 257, 100), (257, 100, 37), (1000, 37, 100))
 OPERATIONS = (
     *gemm_table("dense_forward", (*LAYERS, *SQUARES, (1024, 1024, 1024), *AWKWARD), (LAYERS[0], AWKWARD[2])),
     *gemm_table("dense_backward", (*LAYERS, *SQUARES, *AWKWARD[1:]), LAYERS[:1]),
-    *gemm_table("softmax_xent", ((256, 10), (1000, 257), (7, 37)), [(256, 10)]),
+    *gemm_table("softmax_cross_entropy", ((256, 10), (1000, 257), (7, 37)), [(256, 10)]),
     *(Operation("update", (size,), rule) for rule, size in (("rmsprop", 397_510), ("adam", 397_510), ("adam", 7_960))),
     Operation("update", (397_510,), "adam", "float64"),
     *gemm_table("dropout", ((256, 500), (1000, 257)), []),
@@ -141,7 +142,7 @@ def by_torch(operation, arguments):
             dz = torch.ops.aten.threshold_backward(given["dy"], given["y"], 0)
             result.update(dz=dz, dx=dz @ given["w"].T, dw=given["x"].T @ dz, db=dz.sum(0))
 
-    def softmax_xent():
+    def softmax_cross_entropy():
         z = given["z"].detach().requires_grad_()
         F.cross_entropy(z, given["labels"]).backward()
         result["dz"] = z.grad
@@ -150,7 +151,8 @@ def by_torch(operation, arguments):
         with torch.inference_mode():
             result["y"] = F.dropout(given["x"], arguments["rate"])
 
-    calls = {"dense_forward": dense_forward, "dense_backward": dense_backward, "softmax_xent": softmax_xent,
+    calls = {"dense_forward": dense_forward, "dense_backward": dense_backward,
+             "softmax_cross_entropy": softmax_cross_entropy,
              "dropout": dropout}
     if operation.op == "update":
         w = nn.Parameter(given["w"])
@@ -192,7 +194,7 @@ def by_jax(operation, arguments):
         dz = jnp.where(y > 0, dy, 0)
         return {"dz": dz, "dx": dz @ w.T, "dw": x.T @ dz, "db": dz.sum(0)}
 
-    def softmax_xent(z, labels):
+    def softmax_cross_entropy(z, labels):
         def loss(z):
             return (jax.nn.logsumexp(z, axis=1) - z[jnp.arange(len(labels)), labels]).mean()
         value, dz = jax.value_and_grad(loss)(z)
@@ -225,7 +227,7 @@ def by_jax(operation, arguments):
     else:
         functions = {"dense_forward": (dense_forward, "x", "w", "b"),
                      "dense_backward": (dense_backward, "x", "w", "y", "dy"),
-                     "softmax_xent": (softmax_xent, "z", "labels"), "dropout": (dropout, "x"),
+                     "softmax_cross_entropy": (softmax_cross_entropy, "z", "labels"), "dropout": (dropout, "x"),
                      "forward": (forward, "x")}
         function, *names = functions[operation.op]
         compiled, operands = jax.jit(function), [given[name] for name in names]
@@ -252,7 +254,8 @@ def by_scikit_learn(operation, arguments):
 PERFORMERS = {"fastmlp": by_package("cpu"), "NumPy": by_package("reference"), "scikit-learn": by_scikit_learn,
               "torch": by_torch, "JAX": by_jax}
 PERFORMED = {"scikit-learn": ("perceptron_online",),
-             **dict.fromkeys(("torch", "JAX"), ("dense_forward", "dense_backward", "softmax_xent", "update", "dropout",
+             **dict.fromkeys(("torch", "JAX"), ("dense_forward", "dense_backward", "softmax_cross_entropy", "update",
+                                                "dropout",
                                                 "forward"))}
 
 

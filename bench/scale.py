@@ -90,7 +90,7 @@ def time_halves(name, batch):
     rng, hidden = np.random.default_rng(0), len(sizes) - 2
     parameters = rng.normal(0, 0.03, weights_of(sizes)).astype(np.float32)
     halves, whole = (cpu.prepare(
-        parameters, sizes, (activations.RELU,) * hidden + (activations.IDENTITY,), loss=losses.SOFTMAX_XENT,
+        parameters, sizes, (activations.RELU,) * hidden + (activations.IDENTITY,), loss=losses.SOFTMAX_CROSS_ENTROPY,
         dropout=(DROPOUT.get(name, 0.0),) * hidden + (0.0,), rule=rule.rule, hyper=rule.hyper, l2=0.0, batch_size=rows,
         scale=1 / 255, seed=0, n_threads=1) for _ in range(2))
     data = images, labels.astype(np.int64), np.empty((0, 0), np.float32), np.empty(0, np.float32)

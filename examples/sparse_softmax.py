@@ -1,14 +1,14 @@
 """Our loss in somebody else's model: softmax regression on sparse rows, with a training loop of one's own.
 
 The rows are MNIST images in CSR form (four pixels of five are 0). The loop is compiled here and calls
-`fastmlp.kernels.cpu.softmax_xent` for the loss and its gradient with respect to the logits; what sparse rows make of
-that gradient is its own business.
+`fastmlp.kernels.cpu.softmax_cross_entropy` for the loss and its gradient with respect to the logits; what sparse rows
+make of that gradient is its own business.
 """
 import numba
 import numpy as np
 
 import fastmlp
-from fastmlp.kernels.cpu import softmax_xent
+from fastmlp.kernels.cpu import softmax_cross_entropy
 
 
 def csr(images):
@@ -35,7 +35,7 @@ def train(values, columns, starts, labels, order, batch, rate, w, b):
     for first in range(0, len(order) - batch + 1, batch):
         rows = order[first:first + batch]
         logits(values, columns, starts, rows, w, b, z)
-        total += softmax_xent(z, labels[rows], None, None, z)          # the gradient takes the logits' place
+        total += softmax_cross_entropy(z, labels[rows], None, None, z)          # the gradient takes the logits' place
         for i, row in enumerate(rows):
             b -= rate * z[i]
             for k in range(starts[row], starts[row + 1]):

@@ -8,7 +8,6 @@ yes no
 
 Everything below loads on first use (SPEC 1): `import fastmlp` alone costs next to nothing.
 """
-import importlib
 import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +21,8 @@ if importlib.util.find_spec("fastmlp.kernels") is None and _sibling.is_file():
                                                    submodule_search_locations=[str(_sibling.parent)])
     kernels = sys.modules["fastmlp.kernels"] = importlib.util.module_from_spec(_spec)
     _spec.loader.exec_module(kernels)
+
+from .kernels.interrupts import import_module  # noqa: E402  (not before there is a fastmlp.kernels)
 
 if TYPE_CHECKING:
     from . import datasets, kernels, schedules
@@ -37,8 +38,9 @@ if TYPE_CHECKING:
     from .net.model import MLP
     from .optimizers import SGD, Adam, AdamW, Momentum, RMSprop
     from .training.early_stopping import EarlyStopping
+    from .training.entry import train
     from .training.perceptron import train_perceptron
-    from .training.run import DivergedError, train
+    from .training.run import DivergedError
 
 _HOME = {
     "_version": ("__version__",), "environment": ("info",),
@@ -47,7 +49,7 @@ _HOME = {
     "many.ensembles": ("Ensemble", "ensemble"), "many.selection": ("CrossValidation", "cross_validate"),
     "net.history": ("History",), "net.loading": ("load",), "net.model": ("MLP",),
     "optimizers": ("SGD", "Adam", "AdamW", "Momentum", "RMSprop"), "training.early_stopping": ("EarlyStopping",),
-    "training.perceptron": ("train_perceptron",), "training.run": ("DivergedError", "train"),
+    "training.perceptron": ("train_perceptron",), "training.entry": ("train",), "training.run": ("DivergedError",),
 }
 _HOME = {name: module for module, names in _HOME.items() for name in names}
 _MODULES = ("datasets", "kernels", "schedules")
@@ -59,9 +61,9 @@ __all__ = ["MLP", "SGD", "Adam", "AdamW", "CrossValidation", "DivergedError", "E
 
 def __getattr__(name):
     if name in _HOME:
-        value = getattr(importlib.import_module(f"fastmlp.{_HOME[name]}"), name)
+        value = getattr(import_module(f"fastmlp.{_HOME[name]}"), name)
     elif name in _MODULES:
-        value = importlib.import_module(f"fastmlp.{name}")
+        value = import_module(f"fastmlp.{name}")
     else:
         raise AttributeError(f"module 'fastmlp' has no attribute {name!r}")
     globals()[name] = value

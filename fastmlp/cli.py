@@ -64,7 +64,7 @@ def _lab(options):
     from . import datasets, device
     from .files import write_atomically
     from .optimizers import RMSprop
-    from .training.run import train
+    from .training.entry import train
 
     try:
         device.kernels(options.device)

@@ -4,10 +4,15 @@ Imports nothing of ours but kernels, and each kernel package only when it is cho
 """
 import difflib
 import functools
-import importlib
+import logging
 import os
 import sys
 from importlib.util import find_spec
+
+from .kernels.cores import number_in_environment
+from .kernels.interrupts import import_module
+
+log = logging.getLogger("fastmlp")
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"     # the environment variable by which launchers give processes their GPUs
 PRECISIONS = ("float32", "tf32", "bf16")
@@ -23,8 +28,8 @@ def choose(device="auto"):
     Parameters
     ----------
     device : "cpu" (compiled kernels), "cuda" (the first NVIDIA GPU), "cuda:1" (the second, and so on), "reference"
-        (plain NumPy) or "auto": what the environment variable FASTMLP_DEVICE names, else a GPU if CuPy sees one,
-        else "cpu".
+        (plain NumPy) or "auto": what the environment variable FASTMLP_DEVICE names, else a GPU if CuPy sees one and a
+        kernel compiles and runs on it, else "cpu".
 
     Raises
     ------
@@ -44,7 +49,9 @@ def choose(device="auto"):
         raise TypeError(f"device must be a name such as 'auto' or 'cpu', got {wanted!r}")
     if wanted == "auto":
         found, reason = gpus()
-        return ("cuda", f"CuPy sees {found[0]}") if found else ("cpu", f"no GPU: {reason}")
+        if found and (reason := broken()) is None:
+            return "cuda", f"CuPy sees {found[0]}"
+        return "cpu", f"no GPU: {reason}"
     if wanted == "cuda" or (wanted.startswith("cuda:") and wanted[5:].isdigit()):
         found, reason = gpus()
         if _index(wanted) >= len(found):
@@ -73,6 +80,18 @@ def gpus():
     except (runtime.CUDARuntimeError, ImportError, OSError) as error:
         return (), f"CuPy sees none ({error})"
     return names, "" if names else "CuPy sees none"
+
+
+@functools.cache
+def broken():
+    """Why no kernel runs on the first GPU, or None. The smallest is compiled there, once in a process: 0.1 s."""
+    try:
+        import_module("fastmlp.kernels.cuda").on(0).philox(0, 0, 0, 0, 0, 0)
+    except Exception as error:           # NVVM, the linker, the driver: whatever may be missing or of the wrong version
+        log.warning("device='auto' takes the CPU, as kernels cannot be compiled for the GPU that CuPy sees; "
+                    "device='cuda' shows where it fails: %s: %s", type(error).__name__, error)
+        return f"kernels cannot be compiled for the one that CuPy sees ({type(error).__name__}: {error})"
+    return None
 
 
 def of_rank(device, rank, visible):
@@ -113,8 +132,15 @@ def gpu_of(device):
 def kernels(device="auto"):
     """The kernel package of a device; for one of several GPUs, the package bound to it."""
     name, _ = choose(device)
+    return _package(name)
+
+
+@functools.cache                         # also for what predicts when the interpreter no longer imports anything
+def _package(name):
     try:
-        package = importlib.import_module(f"fastmlp.kernels.{name.partition(':')[0]}")
+        package = import_module(f"fastmlp.kernels.{name.partition(':')[0]}")
+        if name == "cpu":
+            import_module("fastmlp.kernels.cpu.jit")       # Numba, now: whatever is wrong with it shows here
         return package.on(_index(name)) if name.startswith("cuda") else package
     except ImportError as error:
         raise RuntimeError(f"device={name!r} cannot be used here: {error}; "
@@ -143,10 +169,10 @@ def threads(n_threads=None):
     None leaves it to the kernels: all cores of this process, or as many as OMP_NUM_THREADS allows."""
     name = "n_threads"
     if n_threads is None:
-        name, n_threads = "FASTMLP_NUM_THREADS", os.environ.get("FASTMLP_NUM_THREADS") or None
-        if n_threads is None:
+        name, n_threads = "FASTMLP_NUM_THREADS", os.environ.get("FASTMLP_NUM_THREADS", "").strip()
+        if not n_threads:
             return 1 if among_workers() else None
-        n_threads = int(n_threads) if n_threads.isdecimal() else n_threads
+        n_threads = int(n_threads) if n_threads.isdecimal() and len(n_threads) < 20 else n_threads
     if isinstance(n_threads, bool) or not hasattr(n_threads, "__index__"):
         raise TypeError(f"{name} must be a whole number of at least 1, got {n_threads!r}")
     if n_threads < 1:
@@ -162,7 +188,7 @@ def among_workers():
 
     joblib's own processes (loky) are told by OMP_NUM_THREADS how many cores each has, which the kernels heed.
     """
-    if os.environ.get("OMP_NUM_THREADS"):
+    if number_in_environment("OMP_NUM_THREADS") is not None:
         return False
     joblib, distributed = sys.modules.get("joblib.parallel"), sys.modules.get("distributed")
     if joblib is not None and (joblib.get_active_backend()[0].nesting_level or 0) > 0:

@@ -4,11 +4,14 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 
 from . import device
+from .kernels.cache import cache_folder
+from .kernels.cores import available_cores
+from .kernels.interrupts import import_module
 
 __all__ = ["info"]
 
 VARIABLES = ("FASTMLP_DEVICE", "FASTMLP_NUM_THREADS", "FASTMLP_CACHE_DIR", "OMP_NUM_THREADS", "NUMBA_NUM_THREADS",
-             "NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES", device.VISIBLE)
+             "NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES", "NUMBA_OPT", "NUMBA_DISABLE_JIT", device.VISIBLE)
 PACKAGES = ("fastmlp", "numpy", "numba", "llvmlite", "safetensors", "threadpoolctl")
 GPU_PACKAGES = ("numba-cuda", "cupy-cuda13x", "cupy-cuda12x")       # named where they are installed
 
@@ -34,31 +37,37 @@ def info():
     facts = {}
     try:
         facts["device"], facts["reason"] = device.choose()
-    except (ValueError, RuntimeError) as error:
+    except Exception as error:
         facts["device"], facts["reason"] = "none", str(error)
     facts |= _compiled_kernels()
-    facts["NumPy's BLAS"] = _blas()
+    facts["NumPy's BLAS"] = _found(_blas)
     facts["processor"] = f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}"
     facts["Python"] = platform.python_version()
     for package in (*PACKAGES, *GPU_PACKAGES):
-        try:
-            facts[package] = version(package)
-        except PackageNotFoundError:
-            if package in PACKAGES:
-                facts[package] = "not installed"
+        facts[package] = _found(version, package)
+        if package in GPU_PACKAGES and facts[package] == "not installed":
+            del facts[package]
     return facts | {name: os.environ[name] for name in VARIABLES if name in os.environ}
 
 
-def _compiled_kernels():
+def _found(find, *arguments):
+    """find(*arguments), or why there is no answer."""
     try:
-        from .kernels.cpu import jit, simd, threads
-    except ImportError as error:
-        return {"instruction set": f"none: the compiled kernels cannot be imported ({error})"}
-    return {
-        "instruction set": f"{simd.LEVEL} ({8 * simd.VECTOR_BYTES}-bit vectors)",
-        "threads": f"up to {threads.available_cores()}; small nets run on 1",
-        "machine code in": str(jit.cache_folder()),
-    }
+        return find(*arguments)
+    except PackageNotFoundError:
+        return "not installed"
+    except Exception as error:
+        return f"cannot be found out ({type(error).__name__}: {error})"
+
+
+def _compiled_kernels():
+    facts = {"threads": f"up to {_found(available_cores)}; small nets run on 1",
+             "machine code in": str(_found(cache_folder) or "no folder: none can be made")}
+    try:
+        simd = import_module("fastmlp.kernels.cpu.simd")
+    except Exception as error:
+        return {"instruction set": f"none: the compiled kernels cannot be imported ({error})"} | facts
+    return {"instruction set": f"{simd.LEVEL} ({8 * simd.VECTOR_BYTES}-bit vectors)"} | facts
 
 
 def _blas():

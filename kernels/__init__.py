@@ -20,9 +20,9 @@ dense_backward(x, w, y, dy, activation, dz, dx, dw, db)
     f' is taken from the output y. GELU and SiLU are not monotonic, so their output does not tell
     their slope: for these two, pass the pre-activation z = x W + b as ``y``.
     dz may be dy itself. dx may be an empty (0, 0) array: the first layer of a net needs none.
-softmax_xent(z, labels, targets, weights, dz) -> loss
+softmax_cross_entropy(z, labels, targets, weights, dz) -> loss
     loss = Σᵢ wᵢ lᵢ / Σᵢ wᵢ,  lᵢ = -Σⱼ tᵢⱼ log softmax(zᵢ)ⱼ;  dz = (softmax(z) Σⱼtᵢⱼ - t) wᵢ / Σ w
-sigmoid_xent(z, targets, weights, dz) -> loss
+sigmoid_cross_entropy(z, targets, weights, dz) -> loss
     lᵢ = 1/n Σⱼ [max(z, 0) - z t + log(1 + e^-|z|)];  dz = (σ(z) - t) wᵢ / (n Σ w)
 squared_error(z, targets, weights, dz) -> loss
     lᵢ = 1/n Σⱼ (z - t)²;  dz = 2 (z - t) wᵢ / (n Σ w)
@@ -45,8 +45,9 @@ perceptron_epoch(x, rows, labels, weights, positive, negative, l2, l1, intercept
     scikit-learn's perceptron: K units θ_c (K, k), each one class against the rest, online through `rows`: where
     y (θᵀx + b) ≤ 0 then θ ← θ + η y w x, b ← b + intercept η y w, with η = positive[c] or negative[c];
     before that θ ← (1 - l2) θ, after it the cumulative l1 penalty. Details: `cpu.perceptron_epoch`.
+    `reference` and `cpu` alone: every row waits for the one before, which a GPU has no use for.
 shuffle(rows, seed)
-    rows (m,) int64 in another order, by Fisher and Yates with xorshift32 (Marsaglia 2003)
+    rows (m,) int64 in another order, by Fisher and Yates with xorshift32 (Marsaglia 2003); `reference` and `cpu` alone
 update(rule, hyper, learning_rate, step, w, g, s1, s2)
     one optimizer step on flat arrays, in place: see `update_rules`
 dropout(x, rate, seed, step, layer, y=None) -> y

@@ -1,7 +1,7 @@
-"""Activation functions f(z) and their derivatives: the scalar mathematics, written once.
+"""Activation functions f(z) and their derivatives: one record each. What a formula may name: `catalogue`.
 
-Codes are what kernels receive; `NAMES[code]` is what people write. `define` compiles the scalar
-functions for one target, given its `jit`, its exp and erf, and `like(c, z)`, the constant c in z's type.
+A kernel receives a code, `RELU`; people write a name, "relu": `NAMES[code]`. `TRAINABLE` are the names of those with a
+derivative, `NEEDS_Z` and `ELEMENTWISE` codes: of those whose derivative takes z, and of all but softmax.
 
 f' is a function of the output y = f(z), so the forward pass need not keep z:
     relu 1 if y > 0 else 0 · leaky_relu 1 or 0.01 · tanh 1 - y² · sigmoid y (1 - y) · identity 1
@@ -10,75 +10,105 @@ GELU and SiLU are not monotonic, hence not determined by y: their derivative tak
     silu  z σ(z),  σ(z) (1 + z (1 - σ(z)))
 sign (1 if z >= 0 else -1), softmax (of a whole row) and exp (counts, after the Poisson loss) serve inference only.
 """
-from types import SimpleNamespace
+from math import erf, exp, tanh
 
-NAMES = ("identity", "relu", "leaky_relu", "tanh", "sigmoid", "gelu", "silu", "sign", "softmax", "exp")
-IDENTITY, RELU, LEAKY_RELU, TANH, SIGMOID, GELU, SILU, SIGN, SOFTMAX, EXP = range(len(NAMES))
-TRAINABLE = NAMES[:7]
-NEEDS_Z = (GELU, SILU)
+from .catalogue import Activation, Table, select
+
 LEAKY_SLOPE = 0.01
 
 
-def define(jit, exp, tanh, erf, select):
-    """The functions and slopes compiled by `jit`; z and y are whatever that target's vocabulary computes with.
+def identity(z):
+    return z
 
-    Comparisons are written so that NaN stays NaN.
-    """
 
-    @jit
-    def sigmoid(z):
-        return 1.0 / (1.0 + exp(-z))
+def one(y):
+    return 0.0 * y + 1.0
 
-    @jit
-    def relu(z):
-        return select(z < 0.0, 0.0, z)
 
-    @jit
-    def relu_slope(y):
-        return select(y > 0.0, 1.0, 0.0 * y)
+def relu(z):
+    return select(z < 0.0, 0.0, z)
 
-    @jit
-    def leaky_relu(z):
-        return select(z < 0.0, LEAKY_SLOPE * z, z)
 
-    @jit
-    def leaky_relu_slope(y):
-        return select(y > 0.0, 1.0, 0.0 * y + LEAKY_SLOPE)
+def relu_slope(y):
+    return select(y > 0.0, 1.0, 0.0 * y)
 
-    @jit
-    def tanh_slope(y):
-        return 1.0 - y * y
 
-    @jit
-    def sigmoid_slope(y):
-        return y * (1.0 - y)
+def leaky_relu(z):
+    return select(z < 0.0, LEAKY_SLOPE * z, z)
 
-    @jit
-    def normal_cdf(z):
-        return 0.5 * (1.0 + erf(z * 0.7071067811865476))
 
-    @jit
-    def gelu(z):
-        return z * normal_cdf(z)
+def leaky_relu_slope(y):
+    return select(y > 0.0, 1.0, 0.0 * y + LEAKY_SLOPE)
 
-    @jit
-    def gelu_slope(z):
-        return normal_cdf(z) + z * 0.3989422804014327 * exp(-0.5 * z * z)
 
-    @jit
-    def silu(z):
-        return z * sigmoid(z)
+def hyperbolic_tangent(z):
+    return tanh(z)
 
-    @jit
-    def silu_slope(z):
-        s = sigmoid(z)
-        return s * (1.0 + z * (1.0 - s))
 
-    @jit
-    def sign(z):
-        return select(z < 0.0, -1.0, 0.0 * z + 1.0)
+def tanh_slope(y):
+    return 1.0 - y * y
 
-    return SimpleNamespace(
-        relu=relu, relu_slope=relu_slope, leaky_relu=leaky_relu, leaky_relu_slope=leaky_relu_slope,
-        tanh=tanh, tanh_slope=tanh_slope, sigmoid=sigmoid, sigmoid_slope=sigmoid_slope,
-        gelu=gelu, gelu_slope=gelu_slope, silu=silu, silu_slope=silu_slope, sign=sign)
+
+def sigmoid(z):
+    return 1.0 / (1.0 + exp(-z))
+
+
+def sigmoid_slope(y):
+    return y * (1.0 - y)
+
+
+def normal_cdf(z):
+    return 0.5 * (1.0 + erf(z * 0.7071067811865476))
+
+
+def gelu(z):
+    return z * normal_cdf(z)
+
+
+def gelu_slope(z):
+    return normal_cdf(z) + z * 0.3989422804014327 * exp(-0.5 * z * z)
+
+
+def silu(z):
+    return z * sigmoid(z)
+
+
+def silu_slope(z):
+    s = sigmoid(z)
+    return s * (1.0 + z * (1.0 - s))
+
+
+def sign(z):
+    return select(z < 0.0, -1.0, 0.0 * z + 1.0)
+
+
+def exponential(z):
+    return exp(z)
+
+
+TABLE = Table(
+    Activation, "activations",
+    Activation("identity", identity, one),
+    Activation("relu", relu, relu_slope),
+    Activation("leaky_relu", leaky_relu, leaky_relu_slope),
+    Activation("tanh", hyperbolic_tangent, tanh_slope),
+    Activation("sigmoid", sigmoid, sigmoid_slope),
+    Activation("gelu", gelu, gelu_slope, needs_z=True),
+    Activation("silu", silu, silu_slope, needs_z=True),
+    Activation("sign", sign),
+    Activation("softmax", None),
+    Activation("exp", exponential),
+)
+
+
+def __getattr__(name):
+    """Codes (RELU, ...) and what else follows from the table, registered records included."""
+    if name == "NAMES":
+        return TABLE.names
+    if name == "TRAINABLE":
+        return tuple(record.name for record in TABLE if record.trainable)
+    if name == "NEEDS_Z":
+        return TABLE.codes(lambda record: record.needs_z)
+    if name == "ELEMENTWISE":
+        return TABLE.codes(lambda record: record.elementwise)
+    return TABLE.constant(name)

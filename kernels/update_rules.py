@@ -1,4 +1,4 @@
-"""Optimizer rules: one step of each, as scalar mathematics, written once.
+"""Optimizer rules: one step of each, one record each. What a formula may name: `catalogue`.
 
 `hyper` is float64 (4,): (momentum | rho | beta1, beta2, epsilon, weight_decay). `SLOTS[rule]` is how
 many state arrays of the weights' size a rule keeps (s1, then s2). With learning rate η, gradient g,
@@ -14,61 +14,88 @@ step t counted from 1:
     ADAM_EPS  ADAM with ε / √(1 - β₂ᵗ) for ε                               (ibid., end of section 2; scikit-learn)
     GRADIENT  s1 ← s1 + η g;              w stays: sums the gradients of batches, each times its own η
 
-Weight decay and l2 apply to weights, never to biases (training passes 0 for those).
+Weight decay and l2 apply to weights, never to biases (`catalogue.without_decay`).
 """
-from types import SimpleNamespace
+from math import sqrt
 
-NAMES = ("sgd", "momentum", "nesterov", "rmsprop", "adam", "adamw", "adam_eps", "gradient")
-SGD, MOMENTUM, NESTEROV, RMSPROP, ADAM, ADAMW, ADAM_EPS, GRADIENT = range(len(NAMES))
-SLOTS = (0, 1, 1, 1, 2, 2, 2, 1)
+from .catalogue import Rule, StepConstants, Table, reciprocal_sqrt
 
 
-def define(jit, sqrt, reciprocal_sqrt):
-    """The rules compiled by `jit`. Each returns the new (w, s1, s2); `c` is what `step_constants` gave."""
+def sgd(w, g, s1, s2, c):
+    return w - c.rate * g, s1, s2
 
-    def step_constants(rule, hyper, learning_rate, step):
-        """(η, μ|ρ|β₁, β₂, ε, 1 - η λ, η / (1 - β₁ᵗ), 1 / √(1 - β₂ᵗ), 1 - μ|ρ|β₁, 1 - β₂): all that a step needs, in
-        float64: 1 - β₂ of a β₂ rounded to float32 would be wrong in the fifth digit."""
-        first, second, epsilon, decay = hyper[0], hyper[1], hyper[2], 1.0
-        rate, root = learning_rate, 1.0
-        if ADAM <= rule <= ADAM_EPS:
-            rate = learning_rate / (1.0 - first ** step)
-            root = 1.0 / (1.0 - second ** step) ** 0.5
-        if rule == ADAM_EPS:
-            epsilon *= root
-        if rule == ADAMW:
-            decay = 1.0 - learning_rate * hyper[3]
-        return learning_rate, first, second, epsilon, decay, rate, root, 1.0 - first, 1.0 - second
 
-    @jit
-    def sgd(w, g, s1, s2, c):
-        return w - c[0] * g, s1, s2
+def momentum(w, g, s1, s2, c):
+    s1 = c.first * s1 - c.rate * g
+    return w + s1, s1, s2
 
-    @jit
-    def momentum(w, g, s1, s2, c):
-        s1 = c[1] * s1 - c[0] * g
-        return w + s1, s1, s2
 
-    @jit
-    def nesterov(w, g, s1, s2, c):
-        s1 = c[1] * s1 - c[0] * g
-        return w + c[1] * s1 - c[0] * g, s1, s2
+def nesterov(w, g, s1, s2, c):
+    s1 = c.first * s1 - c.rate * g
+    return w + c.first * s1 - c.rate * g, s1, s2
 
-    @jit
-    def rmsprop(w, g, s1, s2, c):
-        s1 = c[1] * s1 + c[7] * (g * g)
-        return w - c[0] * g * reciprocal_sqrt(s1 + c[3]), s1, s2
 
-    @jit
-    def adam(w, g, s1, s2, c):
-        """ADAMW and ADAM_EPS too: c[4] is 1 without weight decay."""
-        s1 = c[1] * s1 + c[7] * g
-        s2 = c[2] * s2 + c[8] * (g * g)
-        return w * c[4] - c[5] * s1 / (sqrt(s2) * c[6] + c[3]), s1, s2
+def rmsprop(w, g, s1, s2, c):
+    s1 = c.first * s1 + c.rest_of_first * (g * g)
+    return w - c.rate * g * reciprocal_sqrt(s1 + c.epsilon), s1, s2
 
-    @jit
-    def gradient(w, g, s1, s2, c):
-        return w, s1 + c[0] * g, s2
 
-    return SimpleNamespace(step_constants=jit(step_constants), sgd=sgd, momentum=momentum, nesterov=nesterov,
-                           rmsprop=rmsprop, adam=adam, gradient=gradient)
+def adam(w, g, s1, s2, c):
+    """ADAMW and ADAM_EPS too: without weight decay the decay is 1."""
+    s1 = c.first * s1 + c.rest_of_first * g
+    s2 = c.second * s2 + c.rest_of_second * (g * g)
+    return w * c.decay - c.corrected_rate * s1 / (sqrt(s2) * c.root + c.epsilon), s1, s2
+
+
+def gradient(w, g, s1, s2, c):
+    return w, s1 + c.rate * g, s2
+
+
+def adam_constants(hyper, rate, step):
+    return _corrected(hyper, rate, step, hyper[2], 1.0)
+
+
+def adamw_constants(hyper, rate, step):
+    return _corrected(hyper, rate, step, hyper[2], 1.0 - rate * hyper[3])
+
+
+def adam_eps_constants(hyper, rate, step):
+    return _corrected(hyper, rate, step, hyper[2] * _root(hyper, step), 1.0)
+
+
+def _root(hyper, step):
+    return 1.0 / (1.0 - hyper[1] ** step) ** 0.5
+
+
+def _corrected(hyper, rate, step, epsilon, decay):
+    """With the means corrected for their start at zero."""
+    return StepConstants(rate, hyper[0], hyper[1], epsilon, decay, rate / (1.0 - hyper[0] ** step), _root(hyper, step),
+                         1.0 - hyper[0], 1.0 - hyper[1])
+
+
+_ADAM = ("beta1", "beta2", "epsilon", "")
+TABLE = Table(
+    Rule, "update_rules",
+    Rule("sgd", sgd),
+    Rule("momentum", momentum, 1, ("momentum", "", "", "")),
+    Rule("nesterov", nesterov, 1, ("momentum", "", "", "")),
+    Rule("rmsprop", rmsprop, 1, ("rho", "", "epsilon", "")),
+    Rule("adam", adam, 2, _ADAM, adam_constants),
+    Rule("adamw", adam, 2, ("beta1", "beta2", "epsilon", "weight_decay"), adamw_constants),
+    Rule("adam_eps", adam, 2, _ADAM, adam_eps_constants),
+    Rule("gradient", gradient, 1, moves=False),
+)
+
+
+def step_constants(rule, hyper, rate, step):
+    """`StepConstants` of one step, from 1 on. ValueError for an unknown rule."""
+    return TABLE.record(rule, "rule").constants([float(h) for h in hyper], float(rate), int(step))
+
+
+def __getattr__(name):
+    """Codes (ADAM, ...) and what else follows from the table, registered records included."""
+    if name == "NAMES":
+        return TABLE.names
+    if name == "SLOTS":
+        return tuple(record.slots for record in TABLE)
+    return TABLE.constant(name)

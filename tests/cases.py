@@ -165,16 +165,16 @@ def loss_arguments(op, shape, labelled, weighting, in_place, size):
             targets = size * rng.standard_normal(shape)
         else:
             targets = rng.random(shape)
-        first = {"z": z, "labels": labels} if op == "softmax_xent" else {"z": z}
+        first = {"z": z, "labels": labels} if op == "softmax_cross_entropy" else {"z": z}
         return {**first, "targets": targets.astype(dtype), "weights": weights.astype(dtype),
                 "dz": z if in_place else blank(shape, dtype)}
     return build
 
 
 def loss_cases():
-    for op in ("softmax_xent", "sigmoid_xent", "squared_error"):
+    for op in ("softmax_cross_entropy", "sigmoid_cross_entropy", "squared_error"):
         for dtype in DTYPES:
-            for labelled in ((True, False) if op == "softmax_xent" else (False,)):
+            for labelled in ((True, False) if op == "softmax_cross_entropy" else (False,)):
                 variants = (
                     *((shape, weighting, False, 1.0) for shape in LOSS_SHAPES for weighting in ("none", "random")),
                     ((9, 17), "zero", False, 1.0), ((9, 17), "random", True, 1.0), ((33, 10), "none", True, 1.0),
@@ -392,11 +392,11 @@ class Run:
             x[:, ::3] = 0
             x[::7] = 0
         labels, targets, weights = NO_LABELS, np.empty((0, 0)), np.empty(0)
-        if self.loss == losses.SOFTMAX_XENT and not self.soft_targets:
+        if self.loss == losses.SOFTMAX_CROSS_ENTROPY and not self.soft_targets:
             labels = rng.integers(0, self.sizes[-1], n)
-        elif self.loss == losses.SOFTMAX_XENT:
+        elif self.loss == losses.SOFTMAX_CROSS_ENTROPY:
             targets = rng.dirichlet(np.ones(self.sizes[-1]), n).astype(np.float32)
-        elif self.loss == losses.SIGMOID_XENT:
+        elif self.loss == losses.SIGMOID_CROSS_ENTROPY:
             targets = rng.integers(0, 2, (n, self.sizes[-1])).astype(np.float32)
         else:
             targets = rng.random((n, self.sizes[-1])).astype(np.float32)
@@ -430,7 +430,7 @@ class Run:
 
 
 def all_runs():
-    ce, bce, mse = losses.SOFTMAX_XENT, losses.SIGMOID_XENT, losses.SQUARED_ERROR
+    ce, bce, mse = losses.SOFTMAX_CROSS_ENTROPY, losses.SIGMOID_CROSS_ENTROPY, losses.SQUARED_ERROR
     adam, sgd = update_rules.ADAM, update_rules.SGD
     for rule, name in enumerate(update_rules.NAMES):
         yield Run(f"rule_{name}", (20, 17, 5), (act.TANH, act.IDENTITY), ce, rule, l2=1e-3)

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
+from fastmlp.kernels.catalogue import StepConstants
 from fastmlp.kernels.cuda import (
     dense,
     gradient,
     large,
     losses,
     narrow,
-    one_against_rest,
     operands,
     ops,
     perceptron,
@@ -39,13 +39,13 @@ DTYPES = (np.float32, np.float64)
 INTEGERS = {
     "m", "n", "k", "count", "activation", "training", "threshold", "seed", "layer", "step", "rule", "loss", "first",
     "layers", "steps", "block_rows", "gradients_at", "times_slope", "c0", "c1", "c2", "c3", "k0", "k1", "x_at",
-    "w_at", "b_at", "y_at", "z_at", "dz_at", "dx_at", "out_at", "slopes_at", "down", "piece_rows", "pieces", "limit",
-    "at", "weighted", "state",
+    "w_at", "b_at", "y_at", "z_at", "dz_at", "dx_at", "out_at", "slopes_at", "tiles", "piece_rows", "pieces", "limit",
+    "at",
 }
-INTEGER_ARRAYS = {"control", "order", "labels", "right", "updates", "mistakes", "indices", "found", "rows"}
+INTEGER_ARRAYS = {"control", "order", "labels", "correct", "updates", "mistakes", "indices", "found"}
 NUMBERS = {"factor", "parameter", "scale"}
-DOUBLES = {"right_unit", "l2", "l1", "alpha", "intercept"}
-DOUBLE_ARRAYS = {"sums", "rates", "hyper", "positive", "negative", "totals"}
+DOUBLES = {"correct_unit", "l2", "alpha"}
+DOUBLE_ARRAYS = {"sums"}
 
 
 @dataclass(frozen=True)
@@ -82,8 +82,6 @@ class Entry:
                 return kind if name not in ("x", "out") else kind[::1]
             if name == "table":
                 return types.int64[:, ::1]
-            if name == "active":
-                return types.boolean[::1]
             if name in INTEGERS:
                 return types.int64
             if name in INTEGER_ARRAYS:
@@ -119,16 +117,14 @@ def entries():
         yield Entry("gather_uint8", dtype, steps.kernels(dtype).gather, (("x", np.uint8),))
         yield Entry("train_narrow", dtype, narrow.kernel(dtype), double=True, alone=True)
         yield Entry("train_narrow_uint8", dtype, narrow.kernel(dtype), (("x", np.uint8),), double=True, alone=True)
-        constants = tuple((f"c{i}", dtype) for i in range(9))
+        constants = tuple((name, dtype) for name in StepConstants._fields)
         yield Entry("apply_gradient", dtype, gradient.kernel(dtype), (("weights", np.int64),))
-        yield Entry("one_against_rest", dtype, one_against_rest.kernel(dtype), double=True)
         yield Entry("update", dtype, ops.update_kernel(dtype), constants)
         yield Entry("dropout", dtype, drop)
         yield Entry("sum_weights", dtype, steps.sum_weights, double=True)
         yield Entry("add_totals", dtype, steps.add_totals, double=True)
         for name, kernel in vars(perceptron.kernels(dtype)).items():
             yield Entry(f"perceptron_{name}", dtype, kernel)
-    yield Entry("exchange_rows", np.float32, one_against_rest.exchange_rows)
     yield Entry("outside", np.float32, operands.outside)
     yield Entry("philox", np.float32, four_words, (("out", np.uint64),))
 
@@ -170,6 +166,17 @@ def instructions(entry, cc, folder):
     tool = next(Path(path) / "bin" / "nvdisasm" for root in nvidia.__path__ for path in sorted(Path(root).iterdir())
                 if (Path(path) / "bin" / "nvdisasm").exists())
     return subprocess.run([tool, "-c", file], capture_output=True, text=True, check=True).stdout
+
+
+def busiest_loop(text):
+    """(multiply-adds, all instructions) of the stretch without branches that has the most of the former."""
+    stretches = [[]]
+    for line in text.splitlines():
+        if found := re.match(r"\s*/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z]\w*)", line):
+            stretches[-1].append(found[1])
+        if line.startswith(".L_") or (found and found[1] in ("BRA", "EXIT", "RET")):
+            stretches.append([])
+    return max((sum(name in ("FFMA", "DFMA") for name in stretch), len(stretch)) for stretch in stretches)
 
 
 def report(entry, cc):

@@ -3,8 +3,9 @@
 A kernel's Python source runs once for every CUDA thread, as greenlets of one thread of the operating system, which
 change over only at barriers. That is some hundred times quicker than the threads of Numba's own simulator, has the
 shuffles and warp barriers that one lacks, and finds what a GPU would not tell: barriers that not all threads reach,
-indices below zero. Threads that run in another order (`in_turn`) show where a barrier is missing. What it cannot find:
-races that no order of whole stretches between barriers shows (compute-sanitizer does), types (the compile test does).
+indices below zero, asynchronous copies that are read before they were waited for, or never waited for. Threads that run
+in another order (`in_turn`) show where a barrier is missing. What it cannot find: races that no order of whole
+stretches between barriers shows (compute-sanitizer does), types (the compile test does).
 """
 import collections
 import contextlib
@@ -73,6 +74,7 @@ class Stream:
         CALLS.append(("synchronize", self))
 
 
+MOST_BLOCKS = 2 ** 31 - 1             # of a grid; all of ours have one dimension
 CALLS = collections.deque(maxlen=64)  # the latest launches, copies and waits with their streams
 
 
@@ -83,6 +85,7 @@ class Thread(greenlet):
         super().__init__(body)
         self.gr_context = contextvars.copy_context()         # NumPy keeps there whether overflow warns
         self.block, self.number, self.waits, self.value = block, number, None, None
+        self.copies = [[]]                                   # groups on their way, the last of them still open
         self.threadIdx = SimpleNamespace(x=number, y=0, z=0)
         self.blockIdx, self.blockDim = place, SimpleNamespace(x=threads, y=1, z=1)
 
@@ -124,6 +127,7 @@ class Block:
                 thread.waits = None
             for thread in in_turn(self.threads):
                 thread.switch()
+        assert all(thread.copies == [[]] for thread in self.threads), "asynchronous copies that nobody waits for"
 
 
 def exchange(value):
@@ -133,15 +137,22 @@ def exchange(value):
     return thread.value, thread.number & 31
 
 
+def run_blocks(function, arguments, blocks, threads):
+    with np.errstate(all="ignore"):
+        for x in range(blocks):
+            Block(function, arguments, threads, SimpleNamespace(x=x, y=0, z=0)).run()
+
+
 class Kernel:
     def __init__(self, function, launch_bounds=None):
         self.function, self.launch_bounds = function, launch_bounds
 
     def __getitem__(self, configuration):
-        grid, threads, *stream = configuration
+        blocks, threads, *stream = configuration
         stream = stream[0] if stream else 0
         assert self.launch_bounds in (None, threads), f"compiled for {self.launch_bounds} threads, not {threads}"
-        across, down = grid if isinstance(grid, tuple) else (grid, 1)
+        assert 0 < blocks <= MOST_BLOCKS, f"a grid of {blocks} blocks"
+        assert threads <= 1024, f"a block of {threads} threads"
 
         def launch(*arguments):
             CALLS.append(("launch", stream))
@@ -153,10 +164,7 @@ class Kernel:
             arguments = [Memory(a) if isinstance(a, np.ndarray) else a for a in arguments]
             for a in arguments:
                 assert not isinstance(a, Memory) or a.size > 0, "the driver cannot allocate an empty array"
-            with np.errstate(all="ignore"):
-                for y in range(down):
-                    for x in range(across):
-                        Block(self.function, arguments, threads, SimpleNamespace(x=x, y=y, z=0)).run()
+            run_blocks(self.function, arguments, blocks, threads)
 
         return launch
 
@@ -274,9 +282,24 @@ def mma(a0, a1, a2, a3, b0, b1, c0, c1, c2, c3, part):
 
 
 def cp_async(shared, i, source, j, count):
+    """Nothing is there before it was waited for; on a GPU it may arrive at any time until then."""
     assert count in (0, 4)
     value = source[j]                                        # the address must be one that may be read
-    shared[i] = value if count else 0
+    getcurrent().copies[-1].append((shared, i, value if count else 0))
+
+
+def cp_async_commit():
+    getcurrent().copies.append([])
+
+
+def cp_async_wait(on_their_way):
+    """Until at most so many groups that were closed are on their way."""
+    *closed, open_group = getcurrent().copies
+    done = closed[:len(closed) - on_their_way]
+    for group in done:
+        for shared, i, value in group:
+            shared[i] = value
+    getcurrent().copies = [*closed[len(done):], open_group]
 
 
 def instructions():
@@ -284,7 +307,8 @@ def instructions():
     module.to_tf32, module.pack_bf16, module.cp_async = to_tf32, pack_bf16, cp_async
     module.mma_tf32 = lambda *registers: mma(*registers, lambda word: (number(word),))
     module.mma_bf16 = lambda *registers: mma(*registers, halves)
-    module.cp_async_commit = module.cp_async_wait_all = module.cp_async_wait_older = lambda: None
+    module.cp_async_commit = cp_async_commit
+    module.cp_async_wait_all, module.cp_async_wait_older = lambda: cp_async_wait(0), lambda: cp_async_wait(1)
     return module
 
 
@@ -360,8 +384,8 @@ class Machine:
             if isinstance(launch, part("large").Product):
                 multiply(launch)
             else:
-                kernel, grid, threads, arguments = launch
-                kernel[grid, threads](*arguments)
+                kernel, blocks, threads, arguments = launch
+                kernel[blocks, threads](*arguments)
             self.launched += 1
 
     def capture(self, launches, repeats):

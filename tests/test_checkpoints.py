@@ -1,4 +1,5 @@
 """A run that is killed and resumed ends with the bits of one that was not; a checkpoint of another run is refused."""
+import functools
 import inspect
 import json
 import os
@@ -122,6 +123,32 @@ def test_a_callback_that_stopped_the_run_stopped_it(tmp_path):
     np.testing.assert_array_equal(again.parameters, first.parameters)
 
 
+def test_weights_changed_by_a_callback_are_in_neither_checkpoint_nor_model(tmp_path):
+    """The last epoch's callback rounded the weights that were returned, and the checkpoint those that were resumed."""
+    def rounds(model, numbers):
+        model.parameters[:] = np.round(model.parameters, 1)
+
+    options = QUICK | {"epochs": 4}
+    plain = fastmlp.train(X, Y, **options)
+    with pytest.raises(Killed):
+        fastmlp.train(X, Y, checkpoint=tmp_path / "run", callbacks=[rounds, killer(3)], **options)
+    for checkpoint in (None, tmp_path / "run"):
+        model = fastmlp.train(X, Y, checkpoint=checkpoint, callbacks=rounds, **options)
+        np.testing.assert_array_equal(model.parameters, plain.parameters)
+
+
+def test_two_schedules_of_one_name_are_two_runs(tmp_path):
+    """functools.partial of one function, or a lambda of the same line: compared by its learning rates."""
+    def decay(steps, total_steps, steps_per_epoch, by):
+        return by ** (steps / steps_per_epoch)
+
+    half, third = functools.partial(decay, by=0.5), functools.partial(decay, by=1 / 3)
+    fastmlp.train(X, Y, checkpoint=tmp_path / "run", schedule=half, **QUICK)
+    fastmlp.train(X, Y, checkpoint=tmp_path / "run", schedule=half, **QUICK)
+    with pytest.raises(ValueError, match="other arguments: schedule"):
+        fastmlp.train(X, Y, checkpoint=tmp_path / "run", schedule=third, **QUICK)
+
+
 # ---------------------------------------------------------------------------------------------- another run
 CHANGES = {
     "hidden": 9, "activation": "tanh", "dropout": 0.1, "loss": "squared_error", "initializer": "he_normal",
@@ -130,9 +157,7 @@ CHANGES = {
     "sample_weight": np.arange(240), "device": "cpu", "dtype": "float64", "seed": 1, "model": ...,
     "scaling": "robust", "preset": "tabular", "label_smoothing": 0.2, "window_rows": 64,
 }
-NAMED_AS = {"learning_rate": "optimizer", "class_weight": "sample_weight or class_weight",
-            "sample_weight": "sample_weight or class_weight", "scaling": "X", "preset": "optimizer",
-            "label_smoothing": "y"}
+NAMED_AS = {"learning_rate": "optimizer"}
 # These change no bits (callbacks may: they run as they are passed).
 FREE = {"n_threads", "verbose", "callbacks", "checkpoint", "comm"}
 # Compared as well, but a change of it asks for a GPU first.

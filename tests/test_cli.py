@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from fastmlp import cli, datasets
-from fastmlp.training import run as training
+from fastmlp.training import entry as training
 
 PARAMETERS = {1: "7,960", 2: "397,510", 4: "545,810"}
 

@@ -26,7 +26,8 @@ def no_gpu():
 
 
 REASON = no_gpu()
-NOT_HERE = ("forward",)          # whole nets are tested in test_cuda_training.py
+CPU_ALONE = {"perceptron_epoch", "shuffle"}
+NOT_HERE = {"forward", *CPU_ALONE}   # whole nets are tested in test_cuda_training.py
 PLACES = ["simulator"] if REASON and not REQUIRED else ["simulator", "gpu"]
 
 
@@ -82,12 +83,13 @@ def test_large_tile(dtype):
     x, w, b, dz = (cases.integers(rng, s, dtype) for s in ((m, k), (k, n), (n,), (m, n)))
     y, dx, dw, db = (cases.blank(s, dtype) for s in ((m, n), (m, k), (k, n), (n,)))
     control, none = one_batch(m), np.zeros(1, dtype)
-    found.forward[(2, 2), tile.threads](x.ravel(), 0, w.ravel(), 0, b, 0, control, k, n, act.RELU, y.reshape(-1), 0,
-                                        none, 0, 0, none[0], 0, 0, 0)
+    found.forward[tile.count(m, n), tile.threads](x.ravel(), 0, w.ravel(), 0, b, 0, control, k, n, act.RELU,
+                                                  y.reshape(-1), 0, none, 0, 0, none[0], 0, 0, 0)
     np.testing.assert_array_equal(y, np.maximum(x @ w + b, 0))
-    found.input_gradient[(1, 2), tile.threads](dz.ravel(), 0, w.ravel(), 0, control, k, n, 0, dx.reshape(-1), 0)
+    found.input_gradient[tile.count(m, k), tile.threads](dz.ravel(), 0, w.ravel(), 0, control, k, n, 0, dx.reshape(-1),
+                                                         0)
     np.testing.assert_array_equal(dx, dz @ w.T)
-    found.weight_gradient[(2, 1), tile.threads](x.ravel(), dz.ravel(), control, k, n, dw.reshape(-1), db)
+    found.weight_gradient[tile.count(k + 1, n), tile.threads](x.ravel(), dz.ravel(), control, k, n, dw.reshape(-1), db)
     np.testing.assert_array_equal(dw, x.T @ dz)
     np.testing.assert_array_equal(db, dz.sum(axis=0))
 
@@ -103,18 +105,35 @@ def test_tensor_cores(precision, size, shape):
     y, dx, dw, db = (cases.blank(s, np.float32) for s in ((m, n), (m, k), (k, n), (n,)))
     control, none = one_batch(m), np.zeros(1, np.float32)
 
-    def grid(rows, columns):
-        return -(-columns // tile.columns), -(-rows // tile.rows)
-
-    found.forward[grid(m, n), tile.threads](x.ravel(), 0, w.ravel(), 0, b, 0, control, k, n, act.IDENTITY,
-                                            y.reshape(-1), 0, none, 0, 0, none[0], 0, 0, 0)
-    found.input_gradient[grid(m, k), tile.threads](dz.ravel(), 0, w.ravel(), 0, control, k, n, 0, dx.reshape(-1), 0)
-    found.weight_gradient[grid(k + 1, n), tile.threads](x.ravel(), dz.ravel(), control, k, n, dw.reshape(-1), db)
+    found.forward[tile.count(m, n), tile.threads](x.ravel(), 0, w.ravel(), 0, b, 0, control, k, n, act.IDENTITY,
+                                                  y.reshape(-1), 0, none, 0, 0, none[0], 0, 0, 0)
+    found.input_gradient[tile.count(m, k), tile.threads](dz.ravel(), 0, w.ravel(), 0, control, k, n, 0, dx.reshape(-1),
+                                                         0)
+    found.weight_gradient[tile.count(k + 1, n), tile.threads](x.ravel(), dz.ravel(), control, k, n, dw.reshape(-1), db)
     x, w, b, dz = (a.astype(np.float64) for a in (x, w, b, dz))
     for ours, exact in ((y, x @ w + b), (dx, dz @ w.T), (dw, x.T @ dz), (db, dz.sum(axis=0))):
         # Within the tolerance, but not exact: what was rounded has to show.
         assert cases.PRECISION_TOLERANCE[precision] / 10 < cases.error(ours, exact)
         assert cases.error(ours, exact) < cases.PRECISION_TOLERANCE[precision]
+
+
+@pytest.mark.parametrize("precision", ["float32", "tf32"])
+@pytest.mark.parametrize("size", ["small", "large"])
+def test_pieces_without_rows(precision, size):
+    """A step at rest, and the last piece of a short batch: the depth of their product is 0 or less; gradient 0."""
+    define = part("tile").define if precision == "float32" else part("tensor_core").define
+    tile = define(np.float32 if precision == "float32" else precision, size)
+    rng, (m, k, n), pieces = np.random.default_rng(0), (5, 3, 2), 3
+    x, dz = cases.integers(rng, (m, k), np.float32), cases.integers(rng, (m, n), np.float32)
+    out = cases.blank((pieces, k + 1, n), np.float32)
+    split = part("dense").kernels(np.float32, tile).split_gradient
+    for rows in (m, 0):
+        split[pieces, tile.threads](x.ravel(), 0, dz.ravel(), 0, part("control").one_batch(rows), k, n, 1, 4,
+                                    out.reshape(-1))
+        for piece in range(pieces):
+            part_of = slice(4 * piece, min(4 * piece + 4, rows))
+            np.testing.assert_array_equal(out[piece, :k], x[part_of].T @ dz[part_of])
+            np.testing.assert_array_equal(out[piece, k], dz[part_of].sum(axis=0))
 
 
 def test_nan_is_seen(kernels):
@@ -127,15 +146,15 @@ def test_nan_is_seen(kernels):
         assert np.isfinite(np.delete(y, 4, axis=0)).all(), name
     dz, labels, no_targets = np.zeros_like(y), np.zeros(9, np.int64), np.empty((0, 0), np.float32)
     no_weights = np.empty(0, np.float32)
-    for loss in (kernels.softmax_xent(y, labels, no_targets, no_weights, dz),
-                 kernels.sigmoid_xent(y, np.zeros_like(y), no_weights, dz),
+    for loss in (kernels.softmax_cross_entropy(y, labels, no_targets, no_weights, dz),
+                 kernels.sigmoid_cross_entropy(y, np.zeros_like(y), no_weights, dz),
                  kernels.squared_error(y, np.zeros_like(y), no_weights, dz)):
         assert np.isnan(loss)
         assert np.isnan(dz[4]).all()
 
 
 def test_same_names():
-    assert set(reference.__all__) <= set(simulated.__all__) <= set(dir(simulated))
+    assert set(reference.__all__) - CPU_ALONE <= set(simulated.__all__) <= set(dir(simulated))
 
 
 def test_what_may_be_left_out(kernels):
@@ -146,8 +165,8 @@ def test_what_may_be_left_out(kernels):
     expected = reference.dropout(x, 0.5, 1, 2, 3)
     np.testing.assert_array_equal(kernels.dropout(x, 0.5, 1, 2, 3), expected)
     labels, dz = np.array([0, 1, 2, 3, 0]), np.empty_like(y)
-    loss = kernels.softmax_xent(y, labels, None, None, dz)
-    assert loss == pytest.approx(reference.softmax_xent(y, labels, None, None, np.empty_like(y)), rel=1e-6)
+    loss = kernels.softmax_cross_entropy(y, labels, None, None, dz)
+    assert loss == pytest.approx(reference.softmax_cross_entropy(y, labels, None, None, np.empty_like(y)), rel=1e-6)
 
 
 def test_philox_known_answer(kernels):

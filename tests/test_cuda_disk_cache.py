@@ -1,11 +1,13 @@
 """Compiled CUDA kernels on disk: filled by one process, found by the next; damage and edits cost time alone."""
-import logging
+import math
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 REQUIRED = os.environ.get("FASTMLP_REQUIRE_CUDA") == "1"
@@ -95,22 +97,55 @@ def test_every_kernel_has_a_file_of_its_own(no_gpu):
     assert len(names) == len(list(cuda_compiler.entries()))
 
 
-def test_another_process_finds_it(no_gpu, caplog):
-    """The name is the same there, whatever its hash seed: closures, options and all."""
+def test_another_process_finds_them_all(no_gpu):
+    """Every file has the same name there, whatever the hash seed; closures, options, inline PTX and all."""
     code = """
 import sys
 sys.path.insert(0, sys.argv[1])
 import test_cuda_disk_cache as t
 t.stand_in(setattr)
-for name in ("forward_small", "row_loss"):
-    kernel, types = t.fresh(name)
-    print(kernel._cache.path(types))
+for entry in t.cuda_compiler.entries():
+    kernel = t.dispatcher.CUDADispatcher(entry.kernel.py_func, entry.kernel.targetoptions)
+    t.disk_cache.keep(kernel)
+    print(entry, kernel._cache.path(entry.signature().args))
+kernel, types = t.fresh("split_gradient_small_tf32")
+print(*t.compiled(kernel, types)[1:], file=sys.stderr)
 """
-    caplog.set_level(logging.INFO)
-    printed = []
-    for seed in ("1", "2"):
-        result = subprocess.run([sys.executable, "-c", code, Path(__file__).parent], capture_output=True, text=True,
-                                env=os.environ | {"PYTHONHASHSEED": seed})
-        assert result.returncode == 0, result.stderr
-        printed.append(result.stdout)
-    assert printed[0] == printed[1] != ""
+    runs = [subprocess.run([sys.executable, "-c", code, Path(__file__).parent], capture_output=True, text=True,
+                           env=os.environ | {"PYTHONHASHSEED": seed}) for seed in ("1", "2")]
+    assert [run.returncode for run in runs] == [0, 0], runs[1].stderr
+    first, second = (run.stdout.splitlines() for run in runs)
+    assert [line for line, other in zip(first, second, strict=True) if line != other] == []
+    assert len(first) == len(list(cuda_compiler.entries()))
+    assert [run.stderr.split()[-1] for run in runs] == ["1", "0"]          # compiled once, with tensor cores
+    assert len(list(no_gpu.rglob("*.kernel"))) == 1
+
+
+def test_what_cannot_be_described_is_not_kept(no_gpu, caplog):
+    """An object that prints its address would leave a file in every process that nobody finds again."""
+    with pytest.raises(TypeError, match="cannot be described"):
+        disk_cache.description((1, object()))
+    assert disk_cache.description((math.tanh, np.float32, 1.5, frozenset({"b", "a"}))) == (
+        "(math.tanh, type float32, float 1.5, {str 'a', str 'b'})")
+
+    def calls_itself(n):
+        return calls_itself(n)
+
+    assert "calls_itself" in disk_cache.description(calls_itself)
+
+
+def test_old_files_are_removed(no_gpu):
+    """Those of sources that no process has used for a month."""
+    old, recent = no_gpu / "cuda" / "of_older_sources", no_gpu / "cuda" / "of_other_sources"
+    for folder, days in ((old, 31), (recent, 29)):
+        folder.mkdir(parents=True)
+        (folder / "some.kernel").write_bytes(b"")
+        os.utime(folder, (time.time() - days * 86400,) * 2)
+    compiled(*fresh())
+    assert not old.exists()
+    assert len(list(no_gpu.rglob("*.kernel"))) == 2
+    used, = (folder for folder in (no_gpu / "cuda").iterdir() if folder != recent)
+    os.utime(used, (0, 0))
+    disk_cache.mark_used.cache_clear()
+    assert compiled(*fresh())[1] == 0                          # found: in use from now on
+    assert time.time() - used.stat().st_mtime < 60

@@ -21,7 +21,8 @@ HYPER = cases.HYPER[update_rules.ADAMW]
 def training_kernel(cuda, f, dtype):
     """A kernel that uses all of them: a thread is a row on its way through a net with dropout, to the gradient of its
     logits, its probabilities, and an optimizer step of a weight of its own."""
-    dense_row, softmax_row, softmax_xent_row, kept = f.dense_row, f.softmax_row, f.softmax_xent_row, f.kept
+    dense_row, softmax_row, kept = f.dense_row, f.softmax_row, f.kept
+    softmax_cross_entropy_row = f.softmax_cross_entropy_row
     activate, slope, with_slope, apply_rule = f.activate, f.slope, f.with_slope, f.apply_rule
     identity, relu, gelu, adamw = act.IDENTITY, act.RELU, act.GELU, update_rules.ADAMW
     zero, classes = dtype(0), CLASSES
@@ -38,7 +39,7 @@ def training_kernel(cuda, f, dtype):
         z = cuda.local.array(classes, dtype)
         dense_row(hidden[r], w2, b2, identity, z)
         softmax_row(z, p[r])
-        loss[r] = softmax_xent_row(z, labels[r], scale, dz[r])
+        loss[r] = softmax_cross_entropy_row(z, labels[r], scale, dz[r])
         y, slopes[r, 0] = with_slope(gelu, x[r, 0])
         slopes[r, 1] = slope(relu, hidden[r, 0]) + activate(identity, y)
         theta[r, 0], theta[r, 2], theta[r, 3] = apply_rule(adamw, theta[r, 0], theta[r, 1], theta[r, 2], theta[r, 3],
@@ -73,7 +74,7 @@ def test_inside_somebody_elses_kernel(place, dtype):
     expected_hidden = reference.dropout(reference.dense_forward(x, w1, b1, act.RELU), rate, seed, 7, 0)
     z = reference.dense_forward(expected_hidden, w2, b2, act.IDENTITY)
     expected_dz, rounding = np.empty_like(z), cases.rounding(dtype, WIDTH)
-    mean = reference.softmax_xent(z, labels, None, None, expected_dz)
+    mean = reference.softmax_cross_entropy(z, labels, None, None, expected_dz)
     odds = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
     pulled = [before[:, i].copy() for i in range(4)]
     reference.update(update_rules.ADAMW, np.array(HYPER), 0.1, 3, *pulled)
@@ -90,16 +91,25 @@ def test_inside_somebody_elses_kernel(place, dtype):
 def test_a_row_that_is_hard(place, dtype):
     """Large logits, the gradient in place of them, NaN seen."""
     functions, cuda = place
-    softmax_xent_row, one = functions.of(dtype).softmax_xent_row, dtype(1)
+    softmax_cross_entropy_row, one = functions.of(dtype).softmax_cross_entropy_row, dtype(1)
 
     @cuda.jit
     def kernel(z, losses):
-        losses[cuda.grid(1)] = softmax_xent_row(z[cuda.grid(1)], 1, one, z[cuda.grid(1)])
+        losses[cuda.grid(1)] = softmax_cross_entropy_row(z[cuda.grid(1)], 1, one, z[cuda.grid(1)])
 
     z, losses = np.array([[1e4, -1e4, 0], [3e4, 3e4, -3e4], [0, np.nan, 1]], dtype), np.empty(3, dtype)
     kernel[1, 3](z, losses)
     np.testing.assert_array_equal(z, np.array([[1, -1, 0], [0.5, -0.5, 0], [np.nan] * 3], dtype))
     np.testing.assert_allclose(losses, [2e4, np.log(2), np.nan], rtol=1e-6)
+
+
+def test_old_names(place):
+    functions, _ = place
+    found = functions.of(np.float32)
+    with pytest.warns(DeprecationWarning, match="now softmax_cross_entropy_row"):
+        assert found.softmax_xent_row is found.softmax_cross_entropy_row
+    with pytest.raises(AttributeError, match="no device function 'softmax'"):
+        found.softmax  # noqa: B018
 
 
 @pytest.mark.parametrize("cc", [(7, 5), (8, 0), (9, 0)], ids=lambda cc: "sm_{}{}".format(*cc))

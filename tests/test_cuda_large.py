@@ -273,8 +273,8 @@ def test_the_machine_tells_products_from_launches(monkeypatch):
         def __getitem__(self, configuration):
             return lambda *arguments: ran.append((*configuration, arguments))
 
-    launch = machine.Launch(Kernel(), (2, 1), 32, (1, 2))
+    launch = machine.Launch(Kernel(), 2, 32, (1, 2))
     monkeypatch.setattr(part("cublas"), "multiply", lambda product, stream: ran.append((product, stream)))
     gpu.run(gpu.prepared([launch, product]))
-    assert ran == [((2, 1), 32, "stream 7", (1, 2)), (product, 7)]
+    assert ran == [(2, 32, "stream 7", (1, 2)), (product, 7)]
     assert kept == [launch.kernel]

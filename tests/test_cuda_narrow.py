@@ -59,7 +59,7 @@ def crossed_runs():
     rng = np.random.default_rng(0)
     for loss, rule in product(range(len(losses.NAMES)), range(len(update_rules.NAMES))):
         hidden, output = (act.NAMES.index(name) for name in rng.choice(act.TRAINABLE, 2))
-        if loss in (losses.SOFTMAX_XENT, losses.SIGMOID_XENT):
+        if loss in (losses.SOFTMAX_CROSS_ENTROPY, losses.SIGMOID_CROSS_ENTROPY):
             output = act.IDENTITY
         dropped, weighted, soft, uint8 = rng.random(4) < 0.5
         yield cases.Run(f"{losses.NAMES[loss]}-{update_rules.NAMES[rule]}", (5, 4, 3), (hidden, output), loss, rule,

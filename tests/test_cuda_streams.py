@@ -3,6 +3,8 @@ import contextlib
 import copy
 import inspect
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,18 +13,14 @@ import pytest
 from fastmlp.kernels import reference
 
 pytest.importorskip("greenlet", reason="the simulator needs greenlet: pip install 'fastmlp[test]'")
-from simulator import CALLS, DeviceArray, Stream, simulated
+from simulator import CALLS, DeviceArray, Stream, part, simulated
 from test_operands import BACKWARD, BATCH, DENSE, DROPOUT, GATHER, ONLINE, POINTWISE, REFUSED, SIGMOID, UPDATE, XENT
 
-UNITS = {"x": np.eye(3, dtype=np.float32), "rows": np.array([2, 0]), "labels": np.array([0, 1, 0]), "weights": None,
-         "positive": np.ones(2), "negative": np.ones(2), "l2": 0.0, "l1": 0.0, "intercept": 1.0, "steps": 0,
-         "active": np.ones(2, bool), "theta": np.zeros((2, 3), np.float32), "bias": np.zeros(2, np.float32),
-         "shrunk": np.empty((0, 0), np.float32), "totals": np.zeros((2, 3))}
-OPERATIONS = {"dense_forward": DENSE, "dense_backward": BACKWARD, "softmax_xent": XENT, "sigmoid_xent": SIGMOID,
-              "squared_error": SIGMOID, "pointwise_loss": POINTWISE, "gather": GATHER, "dropout": DROPOUT,
-              "update": UPDATE, "perceptron_online": ONLINE, "perceptron_batch": BATCH, "perceptron_epoch": UNITS,
-              "shuffle": {"rows": np.arange(5), "seed": 1}}
-NUMBERS = {"softmax_xent", "sigmoid_xent", "squared_error", "pointwise_loss", "perceptron_online", "perceptron_batch"}
+OPERATIONS = {"dense_forward": DENSE, "dense_backward": BACKWARD, "softmax_cross_entropy": XENT,
+              "sigmoid_cross_entropy": SIGMOID, "squared_error": SIGMOID, "pointwise_loss": POINTWISE, "gather": GATHER,
+              "dropout": DROPOUT, "update": UPDATE, "perceptron_online": ONLINE, "perceptron_batch": BATCH}
+NUMBERS = {"softmax_cross_entropy", "sigmoid_cross_entropy", "squared_error", "pointwise_loss", "perceptron_online",
+           "perceptron_batch"}
 # Where the CPU says the same in other words.
 WORDS = {"dz may be dy, but": "it may be dy, but", "needs z, targets": "needs z .*, targets"}
 each = pytest.mark.parametrize("name", OPERATIONS)
@@ -135,8 +133,8 @@ def test_outputs_that_are_left_out_come_in_kind(monkeypatch):
         return made[-1][1]
 
     made = []
-    monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(
-        empty=empty, cuda=SimpleNamespace(ExternalStream=current)))
+    monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(empty=empty))
+    monkeypatch.setattr(part("streams"), "cupy_stream", lambda gpu, address: current(address))
     monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=SimpleNamespace(
         ExternalStream=lambda address, device: address, stream=current)))
     x = np.ones((4, 6), np.float32)
@@ -151,15 +149,64 @@ def test_outputs_that_are_left_out_come_in_kind(monkeypatch):
     assert type(simulated.dense_forward(x.view(DeviceArray), w, b, 0, stream=7)) is DeviceArray
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    ({"active": np.ones(2)}, "active must be bool"), ({"rows": np.array([0, 3])}, "rows must lie in 0 .. 2"),
-    ({"totals": np.zeros((2, 2))}, "needs x"), ({"labels": np.arange(2)}, "needs x"), ({"l1": 0.1}, "needs shrunk"),
-    ({"positive": np.ones(2, np.float32)}, "positive must be float64"),
-    ({"bias": UNITS["theta"][0, :2]}, "share memory"),
-])
-def test_refused_by_perceptron_epoch(change, message):
-    with pytest.raises((ValueError, TypeError), match=f"perceptron_epoch: .*{message}"):
-        simulated.perceptron_epoch(*(UNITS | change).values())
+class OwnStream:
+    """A stream as CuPy 14 makes it of another's: it destroys the CUDA stream with itself."""
+
+    destroyed = ()
+
+    @classmethod
+    def from_external(cls, other):
+        stream = cls()
+        version, stream.address = other.__cuda_stream__()
+        assert version == 0
+        return stream
+
+    def __del__(self):
+        OwnStream.destroyed += (self.address,)
+
+
+@pytest.mark.parametrize("version", [13, 14])
+def test_a_callers_stream_is_not_destroyed(monkeypatch, version):
+    streams = part("streams")
+    module = SimpleNamespace(Stream=OwnStream) if version == 14 else SimpleNamespace(
+        Stream=object, ExternalStream=lambda address: SimpleNamespace(address=address))
+    monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(cuda=module))
+    streams.cupy_stream.cache_clear()
+    assert streams.cupy_stream(0, 7).address == 7
+    assert streams.cupy_stream(0, 7) is streams.cupy_stream(0, 7) is not streams.cupy_stream(1, 7)
+    assert OwnStream.destroyed == ()
+    monkeypatch.setattr(OwnStream, "__del__", lambda self: None)
+    streams.cupy_stream.cache_clear()
+
+
+def test_constants_stay_where_a_captured_graph_reads_them():
+    first = part("streams").constant(1, 2, 3)
+    for number in range(1000):
+        part("streams").constant(number)
+    assert part("streams").constant(1, 2, 3) is first
+
+
+def test_one_machine_for_a_gpu(monkeypatch):
+    """However it is asked for, from whatever thread: one stream, and one lock around it."""
+    machine = part("machine")
+    class Gpu:
+        def __init__(self, index):
+            time.sleep(0.01)
+            self.index = index
+
+    monkeypatch.setattr(machine, "Gpu", Gpu)
+    monkeypatch.setattr(machine, "_GPUS", {})
+    monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(cuda=SimpleNamespace(
+        Device=lambda: SimpleNamespace(id=1))))
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(machine.gpu, [None, 1] * 8))
+    assert all(gpu is found[0] for gpu in found)
+    assert machine.gpu() is machine.gpu(1) is not machine.gpu(0)
+    assert (machine.gpu().index, machine.gpu(0).index) == (1, 0)
+    package = part("training")
+    monkeypatch.setattr(package, "gpu", machine.gpu)
+    assert package.on() is package.on(1) is package.on(None) is not package.on(0)
+    package._on.cache_clear()
 
 
 def test_strided_memory_is_refused():

@@ -30,18 +30,41 @@ def two_gpus(monkeypatch):
     def import_module(name):
         return Package if name == "fastmlp.kernels.cuda" else importlib.import_module(name)
 
-    monkeypatch.setattr(device, "importlib", SimpleNamespace(import_module=import_module))
-    return asked
+    monkeypatch.setattr(device, "import_module", import_module)
+    device.broken.cache_clear()
+    yield asked
+    device.broken.cache_clear()
 
 
 def test_auto_takes_a_gpu(two_gpus):
     assert device.choose() == ("cuda", "CuPy sees GPU A")
     assert device.choose("cuda:1") == ("cuda:1", "asked for by name")
+    two_gpus.clear()
     device.kernels()
     device.kernels("cuda:1")
     assert two_gpus == [0, 1]
     with pytest.raises(RuntimeError, match=r"device='cuda:2' \(asked for by name\): 2 GPUs, numbered from 0"):
         device.choose("cuda:2")
+
+
+def test_auto_takes_the_cpu_where_no_kernel_compiles(two_gpus, monkeypatch, caplog):
+    """Tried once, and logged; a device asked for by name raises what is wrong."""
+    class Broken:
+        @staticmethod
+        def on(index):
+            two_gpus.append(index)
+            raise ImportError("nvidia-nvvm 13.5 is newer than nvidia-nvjitlink 13.0")
+
+    monkeypatch.setattr(device, "import_module", lambda name: Broken if "cuda" in name
+                        else importlib.import_module(name))
+    for _ in range(2):
+        name, reason = device.choose()
+        assert (name, device.kernels().__name__) == ("cpu", "fastmlp.kernels.cpu")
+        assert "ImportError: nvidia-nvvm 13.5 is newer" in reason
+    assert len(two_gpus) == caplog.text.count("device='auto' takes the CPU") == 1
+    assert device.choose("cuda") == ("cuda", "asked for by name")
+    with pytest.raises(RuntimeError, match=r"device='cuda' cannot be used here: nvidia-nvvm 13\.5 is newer"):
+        device.kernels("cuda")
 
 
 def test_auto_without_a_gpu(monkeypatch):

@@ -1,7 +1,10 @@
 """The benches on a GPU without one: floors, a dry run of what times launches, the report, the session's time limits."""
 import json
+import os
 import re
 import subprocess
+import sys
+import tarfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -179,6 +182,56 @@ def test_the_session_ends_in_time():
     called = set(re.findall(r"bench\.gpu (\w+)", text)) | set(re.findall(r"figures (\w+)", text))
     assert called - {"1"} >= set(gpu.STAGES)
     assert all((ROOT / path).exists() for path in re.findall(r"tests/\w+\.py", text))
+
+
+def test_collected_figures_go_to_the_folder_that_is_named(monkeypatch, tmp_path):
+    """Behind those that the checkout has of this GPU; the checkout stays as it is."""
+    (tmp_path / "results" / "gpu").mkdir(parents=True)
+    before = tmp_path / "results" / "gpu" / "invented-gpu-1.json"
+    before.write_text(json.dumps({"machine": {}, "runs": [{"date": "", "rows": [{"name": "old"}]}]}))
+    text = before.read_text()
+    (tmp_path / "rows.jsonl").write_text('{"name": "new"}\n')
+    monkeypatch.setattr(gpu, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(gpu, "gpu_name", lambda: "Invented GPU (1)")
+    monkeypatch.setattr("sys.argv", ["gpu", "collect", str(tmp_path / "rows.jsonl"), str(tmp_path)])
+    gpu.collect()
+    runs = json.loads((tmp_path / "invented-gpu-1.json").read_text())["runs"]
+    assert [run["rows"] for run in runs] == [[{"name": "old"}], [{"name": "new"}]]
+    assert before.read_text() == text
+
+
+PYTHON = """#!/bin/sh
+echo "$FASTMLP_REQUIRE_CUDA" "$@"
+case "$*" in
+    *epochs*) echo '{"name": "a figure"}' >>"$4" ;;
+    *peers*) exit 3 ;;
+    *collect*) echo '{}' >"$5/invented-gpu.json" ;;
+esac
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs bash")
+def test_rehearsal_of_the_session(tmp_path):
+    """From end to end with a stand-in for Python: what is in the folder at the end, and that a failure is named."""
+    stand_ins, out = tmp_path / "bin", tmp_path / "out"
+    stand_ins.mkdir()
+    for name, text in (("python3", PYTHON), ("nvidia-smi", "#!/bin/sh\n")):
+        (stand_ins / name).write_text(text)
+        (stand_ins / name).chmod(0o755)
+    script = ROOT / "bench" / "gpu_session.sh"
+    run = subprocess.run(["bash", script, out], capture_output=True, text=True, cwd=tmp_path,
+                         env=os.environ | {"PATH": f"{stand_ins}:/usr/bin:/bin", "TMPDIR": str(stand_ins)})
+    assert run.returncode == 1, run.stdout
+    assert run.stdout.splitlines()[-1].split()[:2] == ["FAILED:", "peers"]
+    assert sorted(path.name for path in out.iterdir()) == ["invented-gpu.json", "rows.jsonl", "session.tar.gz"]
+    assert (out / "rows.jsonl").read_text() == '{"name": "a figure"}\n'
+    with tarfile.open(out / "session.tar.gz") as archive:
+        names = {Path(name).stem for name in archive.getnames()}
+        tests = archive.extractfile("logs/tests.log").read().decode()
+    assert {"versions", "smoke", "tests", "epochs", "peers", "kernels", "collect"} <= names
+    assert tests.startswith("1 -m pytest")
+    assert [path.name for path in stand_ins.iterdir() if path.is_dir()] == []              # nothing left behind
+    assert subprocess.run(["bash", script], capture_output=True).returncode == 2
 
 
 @pytest.mark.skipif(REASON is None, reason="there is a GPU")

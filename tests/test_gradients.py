@@ -40,12 +40,12 @@ def test_softmax_xent(rng, labelled, weighted):
     z, dz, weights = 3 * rng.standard_normal((5, 4)), np.empty((5, 4)), random_weights(rng, 5, weighted)
     labels = rng.integers(0, 4, 5) if labelled else cases.NO_LABELS
     targets = np.empty((0, 0)) if labelled else rng.random((5, 4))
-    reference.softmax_xent(z, labels, targets, weights, dz)
-    assert_gradient(dz, lambda: reference.softmax_xent(z, labels, targets, weights, np.empty_like(z)), z)
+    reference.softmax_cross_entropy(z, labels, targets, weights, dz)
+    assert_gradient(dz, lambda: reference.softmax_cross_entropy(z, labels, targets, weights, np.empty_like(z)), z)
 
 
 @pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("loss", [reference.sigmoid_xent, reference.squared_error])
+@pytest.mark.parametrize("loss", [reference.sigmoid_cross_entropy, reference.squared_error])
 def test_losses_with_targets(rng, loss, weighted):
     z, dz, weights = 3 * rng.standard_normal((5, 4)), np.empty((5, 4)), random_weights(rng, 5, weighted)
     targets = rng.random((5, 4))
@@ -68,9 +68,9 @@ def test_losses_by_their_definition(rng):
     p, s = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True), 1 / (1 + np.exp(-z))
     dz, labels = np.empty_like(z), np.array([0, 1, 2, 2, 1, 0])
     expected = {
-        reference.softmax_xent(z, cases.NO_LABELS, t, w, dz): -(t * np.log(p)).sum(axis=1),
-        reference.softmax_xent(z, labels, np.empty((0, 0)), w, dz): -np.log(p[range(6), labels]),
-        reference.sigmoid_xent(z, t, w, dz): -(t * np.log(s) + (1 - t) * np.log(1 - s)).mean(axis=1),
+        reference.softmax_cross_entropy(z, cases.NO_LABELS, t, w, dz): -(t * np.log(p)).sum(axis=1),
+        reference.softmax_cross_entropy(z, labels, np.empty((0, 0)), w, dz): -np.log(p[range(6), labels]),
+        reference.sigmoid_cross_entropy(z, t, w, dz): -(t * np.log(s) + (1 - t) * np.log(1 - s)).mean(axis=1),
         reference.squared_error(z, t, w, dz): ((z - t) ** 2).mean(axis=1),
     }
     e, counts = z - t, rng.poisson(1.0, (6, 3)).astype(float)
@@ -106,7 +106,8 @@ def test_dense_backward(rng, activation):
 
 def nets():
     """Every loss with every activation, hidden and (for squared error) at the output; l2, weights and dropout on."""
-    for loss, hidden in product((losses.SOFTMAX_XENT, losses.SIGMOID_XENT, losses.SQUARED_ERROR), TRAINABLE):
+    for loss, hidden in product((losses.SOFTMAX_CROSS_ENTROPY, losses.SIGMOID_CROSS_ENTROPY, losses.SQUARED_ERROR),
+                                TRAINABLE):
         yield loss, hidden, act.IDENTITY
     for output in TRAINABLE:
         yield losses.SQUARED_ERROR, act.TANH, output
@@ -122,8 +123,8 @@ def test_gradient_of_a_net(rng, loss, hidden, output):
     sizes, activations, l2, n = (3, 4, 5, 2), (hidden, hidden, output), 0.1, 7
     parameters = cases.random_parameters(rng, sizes, np.float64)
     x, weights = rng.standard_normal((n, 3)), rng.random(n)
-    labels = rng.integers(0, 2, n) if loss == losses.SOFTMAX_XENT else cases.NO_LABELS
-    targets = np.empty((0, 0)) if loss == losses.SOFTMAX_XENT else rng.random((n, 2))
+    labels = rng.integers(0, 2, n) if loss == losses.SOFTMAX_CROSS_ENTROPY else cases.NO_LABELS
+    targets = np.empty((0, 0)) if loss == losses.SOFTMAX_CROSS_ENTROPY else rng.random((n, 2))
 
     def first_step():
         """The training loss met before the step, and the parameters after it. Dropout's mask is that of step 0."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from toy import PATIENCE
 
+from fastmlp.kernels.cache import cache_folder
 from fastmlp.kernels.cpu import jit
 
 KERNELS = Path(jit.__file__).parents[1]
@@ -25,7 +26,7 @@ log.addHandler(handler)
 log.setLevel(logging.INFO)
 from kernels import cpu
 dz = np.empty((1, 2), np.float32)
-loss = cpu.softmax_xent(np.array([[0, np.log(3)]], np.float32), np.array([1]), np.empty((0, 0), np.float32),
+loss = cpu.softmax_cross_entropy(np.array([[0, np.log(3)]], np.float32), np.array([1]), np.empty((0, 0), np.float32),
                         np.empty(0, np.float32), dz)
 print(round(float(dz[0, 0]), 4), compiled)
 """
@@ -47,16 +48,16 @@ def run(folder, cache, program=PROGRAM, **environment):
 
 def test_an_edited_callee_is_never_met_by_old_machine_code(copied):
     cache = copied / "cache"
-    assert run(copied, cache) == "0.25 ['compiling softmax_xent (first run)']"
+    assert run(copied, cache) == "0.25 ['compiling softmax_cross_entropy (first run)']"
     assert run(copied, cache) == "0.25 []"
-    # softmax_xent stands in losses.py; what changes is one line of a function it calls in another file.
+    # softmax_cross_entropy stands in losses.py; what changes is one line of a function it calls in another file.
     callee = copied / "kernels" / "cpu" / "vector_math.py"
     source = callee.read_text(encoding="utf-8")
     line = "    return p * floats((half + 127) << 23)"
     edited = source.replace(line, line.replace("p *", "(1.0 + 0.0 * p) *"))
     assert edited != source
     callee.write_text(edited, encoding="utf-8")
-    assert run(copied, cache) == "0.2 ['compiling softmax_xent (first run)']"       # exp(-ln 3) is now 2**-2
+    assert run(copied, cache) == "0.2 ['compiling softmax_cross_entropy (first run)']"       # exp(-ln 3) is now 2**-2
     callee.write_text(source, encoding="utf-8")
     assert run(copied, cache) == "0.25 []"                # each version keeps its own code
 
@@ -77,9 +78,9 @@ def test_a_folder_that_cannot_be_made_costs_time_only(copied):
 
 def test_folder_follows_the_environment(monkeypatch, tmp_path):
     monkeypatch.setenv("FASTMLP_CACHE_DIR", str(tmp_path))
-    assert jit.cache_folder() == tmp_path
+    assert cache_folder() == tmp_path
     monkeypatch.delenv("FASTMLP_CACHE_DIR")
-    assert jit.cache_folder().name == "fastmlp"
+    assert cache_folder().name == "fastmlp"
 
 
 def test_two_processes_may_compile_at_once(copied):

@@ -82,11 +82,12 @@ def test_evaluate_is_forward_and_loss(package, name, dtype):
     z = np.full((run.rows, run.sizes[-1]), np.nan, dtype)
     package.forward(parameters_of(package, state, run, dtype), run.sizes, run.activations, x, scale, None, z)
     dz = np.empty_like(z)
-    if run.loss == losses.SOFTMAX_XENT:
-        loss = reference.softmax_xent(z, labels, targets, weights, dz)
+    if run.loss == losses.SOFTMAX_CROSS_ENTROPY:
+        loss = reference.softmax_cross_entropy(z, labels, targets, weights, dz)
         share = z.argmax(axis=1) == (labels if labels.size else targets.argmax(axis=1))
-    elif run.loss == losses.SIGMOID_XENT:
-        loss, share = reference.sigmoid_xent(z, targets, weights, dz), ((z > 0) == (targets > 0.5)).mean(axis=1)
+    elif run.loss == losses.SIGMOID_CROSS_ENTROPY:
+        loss, share = reference.sigmoid_cross_entropy(z, targets, weights,
+                                                      dz), ((z > 0) == (targets > 0.5)).mean(axis=1)
     else:
         loss, share = reference.squared_error(z, targets, weights, dz), np.zeros(run.rows)
     assert weight_sum == pytest.approx(weights.sum() if run.weighted else run.rows)
@@ -181,7 +182,8 @@ def test_same_bits_in_another_process(n_threads):
 @pytest.mark.parametrize("sizes", [(33, 7), (90, 40, 4), (300, 65, 3)], ids=cases.name_of)
 def test_zeros_in_x(package, way, sizes, share, dtype):
     """Kernels may step over zeros; nothing may depend on whether they do."""
-    run = cases.Run(f"zeros_{share}", sizes, (act.TANH,) * (len(sizes) - 2) + (act.IDENTITY,), losses.SOFTMAX_XENT,
+    run = cases.Run(f"zeros_{share}", sizes, (act.TANH,) * (len(sizes) - 2) + (act.IDENTITY,),
+                    losses.SOFTMAX_CROSS_ENTROPY,
                     update_rules.SGD, learning_rate=0.1)
     x, _, *answers = run.data(dtype)
     rng = np.random.default_rng(0)
@@ -212,7 +214,8 @@ def test_nan_is_seen_in_training(package):
 
 
 def test_ctrl_c_stands_between_two_steps(package):
-    run = cases.Run("interrupted", (64, 48, 4), (act.TANH, act.IDENTITY), losses.SOFTMAX_XENT, update_rules.ADAM,
+    run = cases.Run("interrupted", (64, 48, 4), (act.TANH, act.IDENTITY), losses.SOFTMAX_CROSS_ENTROPY,
+                    update_rules.ADAM,
                     rows=400, batch_size=8)
     x, _, labels, targets, weights = run.data(np.float32)
     order = np.tile(np.arange(run.rows), 20_000)

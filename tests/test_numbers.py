@@ -50,11 +50,11 @@ dz, dw, db, x = np.empty((k, 3), "f"), np.empty((4, 3), "f"), np.empty(3, "f"), 
 cpu.dense_backward(x, np.zeros((4, 3), "f"), w, w, 0, dz, np.empty((0, 0), "f"), dw, db)
 print("dW", error(dw, x.T.astype("d") @ w.astype("d")))
 print("db", error(db, w.sum(axis=0, dtype="d")))
-for loss in ("softmax_xent", "sigmoid_xent", "squared_error"):
+for loss in ("softmax_cross_entropy", "sigmoid_cross_entropy", "squared_error"):
     z, t = np.log(uniform(1, k)), uniform(1, k)
-    if loss == "softmax_xent":
+    if loss == "softmax_cross_entropy":
         t /= t.sum()
-    labels = (np.empty(0, np.int64),) if loss == "softmax_xent" else ()
+    labels = (np.empty(0, np.int64),) if loss == "softmax_cross_entropy" else ()
     found, wanted = (getattr(package, loss)(z.astype(dtype), *labels, t.astype(dtype), np.empty(0, dtype),
                                             np.empty(z.shape, dtype))
                      for package, dtype in ((cpu, "f"), (reference, "d")))
@@ -91,8 +91,8 @@ def test_a_million_classes():
     z = rng.normal(size=(2, 10 ** 6)).astype(np.float32)
     labels, dz, oracle = np.array([7, 999_999]), np.empty_like(z), np.empty(z.shape)
     none = np.empty((0, 0)), np.empty(0)
-    loss = cpu.softmax_xent(z, labels, *(a.astype(np.float32) for a in none), dz)
-    assert loss == pytest.approx(reference.softmax_xent(z.astype(float), labels, *none, oracle), rel=1e-5)
+    loss = cpu.softmax_cross_entropy(z, labels, *(a.astype(np.float32) for a in none), dz)
+    assert loss == pytest.approx(reference.softmax_cross_entropy(z.astype(float), labels, *none, oracle), rel=1e-5)
     np.testing.assert_allclose(dz, oracle, rtol=1e-4, atol=1e-12)
     model = fastmlp.MLP.from_parameters([z[:1]], [z[1]])
     model.device = "cpu"

@@ -8,7 +8,7 @@ import pytest
 from fastmlp.kernels import activations, losses, reference, update_rules
 from fastmlp.kernels.reference import activations as reference_activations
 from fastmlp.kernels.reference import codes
-from fastmlp.kernels.reference.update import SLOTS
+from fastmlp.kernels.reference.update import slots_of
 
 
 @pytest.mark.parametrize("case", cases.CASES, ids=str)
@@ -41,13 +41,12 @@ def test_same_names(package):
 
 def test_reference_codes():
     """The reference restates the codes; it must restate them right."""
-    for module in (activations, losses, update_rules):
-        for code, name in enumerate(module.NAMES):
-            constant = name.upper().replace("CROSS_ENTROPY", "XENT")
-            assert getattr(codes, constant) == getattr(module, constant) == code
-    assert reference_activations.NEEDS_Z == activations.NEEDS_Z
+    assert tuple(codes.ACTIVATIONS) == activations.NAMES
+    assert tuple(codes.LOSSES) == losses.NAMES
+    assert tuple(codes.RULES) == update_rules.NAMES
+    assert {activations.NAMES[code] for code in activations.NEEDS_Z} == reference_activations.NEEDS_Z
     assert reference_activations.LEAKY_SLOPE == activations.LEAKY_SLOPE
-    assert SLOTS == update_rules.SLOTS
+    assert tuple(map(slots_of, range(len(codes.RULES)))) == update_rules.SLOTS
 
 
 SCALAR_ACTIVATIONS = {
@@ -82,9 +81,9 @@ def test_nan_is_seen(package):
         assert np.isfinite(np.delete(y, 4, axis=0)).all(), name
     dz = np.zeros_like(y)
     labels, no_targets, no_weights = np.zeros(9, np.int64), np.empty((0, 0), np.float32), np.empty(0, np.float32)
-    assert math.isnan(package.softmax_xent(y, labels, no_targets, no_weights, dz))
+    assert math.isnan(package.softmax_cross_entropy(y, labels, no_targets, no_weights, dz))
     assert np.isnan(dz[4]).all()
-    assert math.isnan(package.sigmoid_xent(y, np.zeros_like(y), no_weights, dz))
+    assert math.isnan(package.sigmoid_cross_entropy(y, np.zeros_like(y), no_weights, dz))
     assert np.isnan(dz[4]).all()
     assert math.isnan(package.squared_error(y, np.zeros_like(y), no_weights, dz))
     assert np.isnan(dz[4]).all()

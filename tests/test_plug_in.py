@@ -14,7 +14,8 @@ from toy import PATIENCE
 from fastmlp.kernels import cpu, reference
 from fastmlp.kernels.activations import RELU
 
-OPERATIONS = ("dense_forward", "dense_backward", "softmax_xent", "sigmoid_xent", "squared_error", "pointwise_loss",
+OPERATIONS = ("dense_forward", "dense_backward", "softmax_cross_entropy", "sigmoid_cross_entropy", "squared_error",
+              "pointwise_loss",
               "perceptron_online", "perceptron_batch", "perceptron_epoch", "update", "dropout", "philox", "gather")
 
 
@@ -37,12 +38,13 @@ def test_in_python_an_output_may_be_left_out(package, layer):
 
 def test_losses_without_weights_and_targets(package):
     z, dz = np.array([[0.0, np.log(3)]]), np.empty((1, 2))
-    assert package.softmax_xent(z, np.array([1]), None, None, dz) == pytest.approx(np.log(4 / 3))
+    assert package.softmax_cross_entropy(z, np.array([1]), None, None, dz) == pytest.approx(np.log(4 / 3))
     np.testing.assert_allclose(dz, [[0.25, -0.25]])
-    assert package.softmax_xent(z, None, np.array([[0.0, 1.0]]), None, dz) == pytest.approx(np.log(4 / 3))
+    assert package.softmax_cross_entropy(z, None, np.array([[0.0, 1.0]]), None, dz) == pytest.approx(np.log(4 / 3))
     np.testing.assert_allclose(dz, [[0.25, -0.25]])
     assert package.squared_error(z, np.zeros((1, 2)), None, dz) == pytest.approx(np.log(3) ** 2 / 2)
-    assert package.sigmoid_xent(np.zeros((3, 1)), np.ones((3, 1)), None, np.empty((3, 1))) == pytest.approx(np.log(2))
+    loss = package.sigmoid_cross_entropy(np.zeros((3, 1)), np.ones((3, 1)), None, np.empty((3, 1)))
+    assert loss == pytest.approx(np.log(2))
 
 
 def test_bad_arrays_are_named():

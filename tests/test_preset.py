@@ -9,8 +9,9 @@ import fastmlp
 from fastmlp.input.labels import Task
 from fastmlp.input.rows import read_data
 from fastmlp.input.scaling import InputScaling, robust_scaling
+from fastmlp.training.entry import OPTION_DEFAULTS
 from fastmlp.training.options import check_options
-from fastmlp.training.run import OPTION_DEFAULTS, fit
+from fastmlp.training.run import fit
 
 F32 = np.dtype(np.float32)
 

@@ -14,8 +14,9 @@ import fastmlp
 from fastmlp.input.rows import folds, read_data
 from fastmlp.many import selection
 from fastmlp.many.selection import fit_and_score
+from fastmlp.training.entry import OPTION_DEFAULTS
 from fastmlp.training.options import check_options
-from fastmlp.training.run import OPTION_DEFAULTS, fit
+from fastmlp.training.run import fit
 
 GRID = {"hidden": [4, (8, 4)], "learning_rate": [0.003, 0.03]}
 

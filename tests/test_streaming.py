@@ -11,6 +11,7 @@ import pytest
 from toy import DEVICES, QUICK, blobs, waves
 
 import fastmlp
+from fastmlp.distributed import sources
 from fastmlp.input import stored as streaming
 from fastmlp.kernels import reference
 
@@ -35,7 +36,7 @@ def saved(tmp_path, array):
 
 
 def stated_order(n, window_rows, batch_size, seed_rng):
-    """The order that the docstring of `streaming` states, row by row and slowly."""
+    """The order that the docstring of `sources` states, row by row and slowly."""
     window_rows += -window_rows % batch_size
     block = window_rows // 32
     rows = []
@@ -67,14 +68,14 @@ def visited(monkeypatch, X, y, **options):
 def test_an_epoch_visits_every_row_once_in_the_stated_order(monkeypatch, window_rows, batch_size):
     X = np.stack([np.arange(N), np.ones(N)], axis=1).astype(np.float32)
     seeds = []
-    original = streaming.InWindows.train_epoch
+    original = sources.FileWindows.train_epoch
 
     def keep_rng(self, kernels, state, rng, rates):
         seeds.append(np.random.Generator(type(rng.bit_generator)()))
         seeds[0].bit_generator.state = rng.bit_generator.state
         return original(self, kernels, state, rng, rates)
 
-    monkeypatch.setattr(streaming.InWindows, "train_epoch", keep_rng)
+    monkeypatch.setattr(sources.FileWindows, "train_epoch", keep_rng)
     rows, calls = visited(monkeypatch, Slices(X), np.arange(N) % 2, window_rows=window_rows, batch_size=batch_size)
     assert sorted(rows) == list(range(N))
     assert rows == stated_order(N, window_rows, batch_size, seeds[0])
@@ -103,14 +104,14 @@ def test_what_kernels_can_read_in_place_is_not_copied_twice(tmp_path, monkeypatc
     part = np.lib.format.open_memmap(tmp_path / "all.npy", mode="w+", dtype=X.dtype, shape=(N + 3, X.shape[1]))[3:]
     part[:] = X                             # a part of the file, which begins amid a page
     calls = []
-    for name in ("read", "ask_for"):
+    for name in ("read", "read_soon"):
         original = getattr(streaming.StoredRows, name)
         monkeypatch.setattr(streaming.StoredRows, name, lambda self, *arguments, name=name, original=original:
                             (calls.append(name), original(self, *arguments)))
     options = {**QUICK, "epochs": 3, "window_rows": WINDOW}
     model = fastmlp.train(part, y, **options)
     windows = -(-N // WINDOW)
-    assert calls == ["read"] * windows + ["ask_for"] * 2 * windows
+    assert calls == ["read"] * windows + ["read_soon"] * 2 * windows
     calls.clear()
     copied = fastmlp.train(Slices(X), y, **options)
     assert calls == ["read"] * 3 * windows

@@ -6,7 +6,7 @@ rows it has, scaled by its share of the batch's Σ w; MPI sums these (Allreduce)
 optimizer step. So the result is that of one process, up to the rounding of sums in another order. With dropout the
 masks are each rank's own. Rows read in windows are the exception: there each rank draws an order of its own (`shards`).
 
-`fit` asks `Alone` or `Ranks` whatever depends on there being others; alone every answer is what was asked about.
+`fit` calls `Alone` or `Ranks` for whatever depends on there being other processes; `Alone` returns its argument.
 """
 import hashlib
 import json
@@ -22,11 +22,12 @@ from dataclasses import fields, replace
 import numpy as np
 
 from .. import device as devices
-from ..input import stored as streaming
+from ..input import stored
 from ..input.labels import joint_task, summary
 from ..input.rows import Dataset, input_scale, read_data, read_features, read_rows
 from . import collectives
 from .shards import Shards, ShardsInWindows
+from .sources import NO_ROWS, source_of
 
 log = logging.getLogger("fastmlp")
 PATIENCE = 5.0               # seconds for the other ranks to raise an error as well, before all are ended
@@ -34,7 +35,7 @@ FORWARDING = 1.0             # seconds for the launcher to pass on what a rank h
 
 
 def ranks_of(comm):
-    """What `fit` asks: `Alone` without a communicator, or with one of a single rank."""
+    """What `fit` calls: `Alone` without a communicator, or with one of a single rank."""
     if comm is None:
         return Alone()
     if not all(hasattr(comm, name) for name in ("Allreduce", "Get_size", "allgather", "Ibarrier")):
@@ -96,12 +97,9 @@ class Alone:
         alone; rows: how many it has."""
         return run
 
-    def feed(self, rows, train_rows, batch_size):
-        return streaming.feed(rows, train_rows, batch_size)
-
-    def evaluate(self, kernels, state, rows):
-        """Totals of `kernels.evaluate` and how many rows they are of."""
-        return streaming.evaluate(kernels, state, rows), len(rows)
+    def source(self, rows, train_rows=NO_ROWS, batch_size=1):
+        """Where the kernels get finished `Rows` from (`sources`)."""
+        return source_of(rows, train_rows, batch_size)
 
 
 class Ranks(Alone):
@@ -117,7 +115,7 @@ class Ranks(Alone):
     # --------------------------------------------------------------------------- errors
 
     def __exit__(self, kind, error, trace):
-        """An error that all ranks meet is raised by all. One that the others do not meet would leave them waiting for
+        """An error on all ranks is raised on all. One that the others do not have would leave them waiting for
         ever: it ends them all."""
         if error is None:
             self._failures.Free()
@@ -185,18 +183,18 @@ class Ranks(Alone):
         """The `Dataset` of this rank's rows, for the task and the scale that the rows of all ask for."""
         dtype = options.net.dtype
         window = options.window_rows or self._comm.allreduce(self.checked(
-            lambda: streaming.default_window(X, dtype) if streaming.too_large(X, dtype) else 0), self._mpi.MAX)
+            lambda: stored.default_window(X, dtype) if stored.too_large(X, dtype) else 0), self._mpi.MAX)
 
         def own():
-            stored = streaming.train_in_windows(X, "X", dtype, window) if window else None
-            return *read_features(X, "X", dtype, model, stored), summary(y, options.loss)
-        x, names, answers = self.checked(own)
+            in_file = stored.train_in_windows(X, "X", dtype, window) if window else None
+            return *read_features(X, "X", dtype, model, in_file), summary(y, options.loss)
+        x, names, labels = self.checked(own)
         for what, value in (("the number of columns of X", x.shape[1]), ("the columns' names of X", names),
                             ("whether X is uint8", x.dtype == np.uint8),
                             ("whether sample_weight is given", sample_weight is not None),
                             ("whether a model is given", model is not None)):
             self.same(what, value)
-        summaries = self._comm.allgather(answers)
+        summaries = self._comm.allgather(labels)
         task = self.checked(lambda: joint_task(summaries, options.loss)) if model is None else model.task
         if model is None:
             scale = 1 / 255 if self.any(input_scale(x) < 1) else 1.0
@@ -251,20 +249,13 @@ class Ranks(Alone):
                  for name in everyone[0]}
         return {**self._comm.bcast(run), **joint, "rows of each rank": self._comm.allgather(rows)}
 
-    def feed(self, rows, train_rows, batch_size):
-        kind = ShardsInWindows if isinstance(rows.x, streaming.StoredRows) else Shards
+    def source(self, rows, train_rows=NO_ROWS, batch_size=1):
+        kind = ShardsInWindows if isinstance(rows.x, stored.StoredRows) else Shards
         return kind(self, rows, train_rows, batch_size)
 
     def gradients(self, state):
         """What sums state.gradients over the ranks, in place."""
         return collectives.gradient_sum(self._comm, state)
-
-    def evaluate(self, kernels, state, rows):
-        totals = np.zeros(4)
-        if len(rows):
-            totals[:] = *streaming.evaluate(kernels, state, rows), len(rows)
-        totals = self.sum(totals)
-        return tuple(totals[:3].tolist()), totals[3]
 
     def sum(self, array):
         """The sum over ranks of an array, in place."""

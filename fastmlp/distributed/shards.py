@@ -8,18 +8,18 @@ from itertools import pairwise
 
 import numpy as np
 
-from ..input import stored as streaming
+from .sources import Windows, block_order, source_of
 
 
 class Shards:
     """Rows in memory. Order and batches are those that one process with the rows of all ranks would draw.
 
-    rows : `data.Rows` of this rank; train_rows : of all ranks, numbered through; batch_size : of all ranks together
+    rows : finished `Rows` of this rank; train_rows : of all ranks, numbered through; batch_size : of all ranks together
     """
 
     def __init__(self, ranks, rows, train_rows, batch_size):
         self._ranks, self._rows, self._train_rows, self._batch = ranks, rows, train_rows, batch_size
-        self._sum = None
+        self._sum = None             # of gradients, over the ranks
 
     def train_epoch(self, kernels, state, rng, rates):
         ranks, weights = self._ranks, self._rows.weights
@@ -36,6 +36,13 @@ class Shards:
                 kernels.apply_gradients(state, rate)
         return tuple(ranks.sum(totals).tolist())
 
+    def evaluate(self, kernels, state):
+        totals = np.zeros(4)
+        if len(self._rows):
+            totals[:3], totals[3] = source_of(self._rows).evaluate(kernels, state)
+        totals = self._ranks.sum(totals)
+        return tuple(totals[:3].tolist()), totals[3]
+
     def _draw(self, rng, kernels):
         """The rows of each batch that this rank has, as indices into its own; and, step by step, arrays as the kernels
         take them and the batch's rows in these."""
@@ -51,28 +58,30 @@ class ShardsInWindows(Shards):
 
     def __init__(self, ranks, rows, train_rows, batch_size):
         super().__init__(ranks, rows, train_rows, batch_size)
+        if len(train_rows) == 0:
+            return
         own, n, steps = ranks.mine(train_rows), len(train_rows), -(-len(train_rows) // batch_size)
         # Of the first s batches this rank has ends[s] rows.
         self._ends = np.minimum(np.arange(steps + 1) * batch_size, n) * len(own) // n
         self._steps = max(1, -(-rows.x.window_rows * steps // max(1, len(own))))     # of a window
-        self._windows = streaming.Windows(rows, own, int(np.diff(self._ends[::self._steps], append=len(own)).max()))
+        self._windows = Windows(rows, own, int(np.diff(self._ends[::self._steps], append=len(own)).max()))
 
     def _draw(self, rng, kernels):
         rng = np.random.default_rng((int(rng.integers(1 << 63)), self._ranks.rank))
-        order = streaming.block_order(len(self._windows), self._rows.x.window_rows, rng)
-        plans, places = [], []
+        order = block_order(len(self._windows), self._rows.x.window_rows, rng)
+        plans, positions = [], []
         for first in range(0, len(self._ends) - 1, self._steps):
             ends = self._ends[first:first + self._steps + 1]
             # The file is read forwards: the rows of a window are shuffled afterwards, in memory.
             plans.append(np.sort(order[ends[0]:ends[-1]]))
             shuffled = rng.permutation(ends[-1] - ends[0])
-            places.append([shuffled[start:stop] for start, stop in pairwise(ends - ends[0])])
-        batches = [self._windows.train_rows[plan[batch]] for plan, window in zip(plans, places, strict=True)
+            positions.append([shuffled[start:stop] for start, stop in pairwise(ends - ends[0])])
+        batches = [self._windows.train_rows[plan[batch]] for plan, window in zip(plans, positions, strict=True)
                    for batch in window]
-        return batches, self._read(plans, places, kernels)
+        return batches, self._read(plans, positions, kernels)
 
-    def _read(self, plans, places, kernels):
+    def _read(self, plans, positions, kernels):
         with closing(self._windows.read(plans, kernels)) as windows:
-            for (arrays, rows), window in zip(windows, places, strict=True):
+            for (arrays, rows), window in zip(windows, positions, strict=True):
                 for batch in window:
                     yield arrays, rows[batch]

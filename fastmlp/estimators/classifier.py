@@ -157,7 +157,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         return "softmax" if self._kind == "multiclass" else "logistic"
 
     def _loss(self):
-        return (losses.SOFTMAX_XENT if self.out_activation_ == "softmax" else losses.SIGMOID_XENT), 0.0
+        return (losses.SOFTMAX_CROSS_ENTROPY
+                if self.out_activation_ == "softmax" else losses.SIGMOID_CROSS_ENTROPY), 0.0
 
     def _n_outputs(self, encoded):
         return len(self.classes_) if self._kind == "multiclass" else encoded.shape[1]

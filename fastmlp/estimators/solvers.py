@@ -34,13 +34,13 @@ class Net:
 
     @property
     def factor(self):
-        if self.loss == losses.SOFTMAX_XENT:
+        if self.loss == losses.SOFTMAX_CROSS_ENTROPY:
             return 1.0
         return self.sizes[-1] * (0.5 if self.loss == losses.SQUARED_ERROR else 1.0)
 
     @property
     def shown(self):
-        return {losses.SIGMOID_XENT: self.factor, losses.POISSON: self.factor, losses.SQUARED_ERROR: 0.5}.get(
+        return {losses.SIGMOID_CROSS_ENTROPY: self.factor, losses.POISSON: self.factor, losses.SQUARED_ERROR: 0.5}.get(
             self.loss, 1.0)
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..checks import affordable
+from . import scaling
 from .arrays import as_array, feature_matrix, is_frame, on_host, take, to_float
 from .labels import Task, class_row_weights, encode, task_of
 from .stored import parts, train_in_windows
@@ -20,7 +21,7 @@ log = logging.getLogger("fastmlp")
 class Rows:
     """Rows of data in the order the kernels take their arrays.
 
-    x : (n, features) uint8 or the training dtype, C-order, NumPy's or CuPy's; or `streaming.StoredRows`, read in
+    x : (n, features) uint8 or the training dtype, C-order, NumPy's or CuPy's; or `stored.StoredRows`, read in
         windows
     labels : (n,) int64 class indices, or empty; these and targets may be CuPy's, too
     targets : (n, outputs) in the training dtype, or empty
@@ -41,11 +42,11 @@ class Rows:
     def take(self, rows):
         return Rows(*(take(array, rows) if array.size else array for array in self))
 
-    def take_answers(self, rows):
+    def take_labels(self, rows):
         """Labels, targets and weights of these rows."""
         return tuple(take(array, rows) if array.size else array for array in (self.labels, self.targets, self.weights))
 
-    def answers(self):
+    def class_indices(self):
         """(n,) the class index of each row (its likeliest class); for tasks of one class a row only."""
         if self.labels.size:
             return self.labels
@@ -119,26 +120,37 @@ def row_weights(weights, n, dtype, name):
     return array
 
 
-def with_class_weight(rows, class_weight, task, train_rows, total=lambda counts: counts):
-    """`rows` whose weights are multiplied by those of their classes.
+def finished_rows(rows, net, *, class_weights=None, smoothing=0.0):
+    """`rows` as they are trained on or evaluated: what stands between the user's X and y and the kernels, in one place.
+
+    net : the MLP whose input scaling and spread of y apply
+    class_weights : (n,) float64, the weight of each row's class, or None; multiplies the rows' own
+    smoothing : ε of label smoothing: targets are drawn towards even odds
+    """
+    labels, targets = smoothed(rows, net.task, smoothing) if smoothing else (rows.labels, rows.targets)
+    weights = rows.weights
+    if class_weights is not None:
+        weights = (class_weights * weights if weights.size else class_weights).astype(rows.targets.dtype)
+    return Rows(scaling.scaled_input(net, rows.x), labels, scaling.scaled_targets(net, targets), weights)
+
+
+def class_weights_of(rows, class_weight, task, train_rows, total=lambda counts: counts):
+    """(n,) float64, the weight that `class_weight` gives every row; None for None.
 
     total : gives the sum over all processes of what each has counted
     """
     if class_weight is None:
-        return rows
+        return None
     weights = class_row_weights(class_weight, task, rows.labels, rows.targets, train_rows, total)
-    if rows.weights.size:
-        weights = weights * rows.weights
-    weights = weights.astype(rows.targets.dtype)
-    if not total(int(np.count_nonzero(weights[train_rows]))):
+    kept = weights[train_rows] * rows.weights[train_rows] if rows.weights.size else weights[train_rows]
+    if not total(int(np.count_nonzero(kept.astype(rows.targets.dtype)))):
         raise ValueError("class_weight leaves every row with weight 0: nothing would be learnt")
-    return Rows(rows.x, rows.labels, rows.targets, weights)
+    return weights
 
 
-def with_label_smoothing(rows, task, smoothing):
-    """`rows` with targets drawn towards even odds: (1 - ε) target + ε / K, where one sigmoid stands for K = 2."""
-    if not smoothing:
-        return rows
+def smoothed(rows, task, smoothing):
+    """(no labels, targets) of these rows with label smoothing: (1 - ε) target + ε / K, where one sigmoid stands for
+    K = 2."""
     outputs, dtype = task.outputs, rows.targets.dtype
     if rows.labels.size:
         affordable(len(rows) * outputs * dtype.itemsize,
@@ -149,7 +161,7 @@ def with_label_smoothing(rows, task, smoothing):
     else:
         odds = 2 if task.loss == "sigmoid_cross_entropy" else outputs
         targets = rows.targets * dtype.type(1 - smoothing) + dtype.type(smoothing / odds)
-    return Rows(rows.x, np.empty(0, np.int64), targets, rows.weights)
+    return np.empty(0, np.int64), targets
 
 
 def input_scale(x):

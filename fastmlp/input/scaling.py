@@ -7,7 +7,7 @@ rows trained on:
 Targets: the net learns y / spread, where spread is the power of two next to y's standard deviation, and its last biases
 start at the mean of y. Multiplying the last layer by a power of two is exact: the model's own weights predict y itself.
 """
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -72,7 +72,7 @@ def scale_for(model, rows, own_rows, ranks):
 
     own_rows : those that this process has, as indices into its `rows`; `ranks` sums and gathers over all
     """
-    _in_memory(rows)
+    _in_memory(rows.x)
     n = ranks.total(len(own_rows))
     model.scaling, model.scale = robust_scaling(on_host(rows.x), own_rows, model.dtype, n, ranks.gather), 1.0
     if model.loss in _DEGREE:
@@ -84,16 +84,21 @@ def scale_for(model, rows, own_rows, ranks):
         model.biases[-1][:] = mean
 
 
-def scaled(model, rows):
-    """`rows` as the net inside `model` is trained on them."""
-    _in_memory(rows)
-    x = rows.x if model.scaling is None else model.scaling(on_host(rows.x))
-    targets = rows.targets if model.spread == 1 else rows.targets * rows.targets.dtype.type(1 / model.spread)
-    return replace(rows, x=x, targets=targets)
+def scaled_input(model, x):
+    """X of the net inside `model`: what its first layer reads."""
+    if model.scaling is None:
+        return x
+    _in_memory(x)
+    return model.scaling(on_host(x))
 
 
-def _in_memory(rows):
-    if isinstance(rows.x, StoredRows):
+def scaled_targets(model, targets):
+    """What the net inside `model` learns instead of y."""
+    return targets if model.spread == 1 else targets * targets.dtype.type(1 / model.spread)
+
+
+def _in_memory(x):
+    if isinstance(x, StoredRows):
         raise ValueError("scaling='robust' (and preset='tabular') needs X in memory, but it is read in windows: scale "
                          "the columns of the file itself, or leave window_rows out")
 
@@ -105,7 +110,7 @@ def scaled_parameters(model):
     return parameters
 
 
-def take_up(model, parameters):
+def publish(model, parameters):
     """Make the parameters of the net inside those of `model`, all at once. The array is the model's from then on."""
     parameters[_last_layer(model)] *= model.spread
     model.publish(parameters)

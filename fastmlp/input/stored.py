@@ -3,12 +3,7 @@
 X may be a NumPy memory map or anything with `shape`, `dtype` and row slices ``X[a:b]`` that NumPy can read: a dataset
 of h5py or zarr, a dask array. In memory are two windows of it, one computed with and one being read, and all of y.
 Once an epoch has found a memory map finite, kernels that can read its rows where they lie do so.
-
-The order of an epoch depends on the seed, the rows, window_rows and batch_size alone. A window holds window_rows rows,
-rounded up to whole batches, so that only the epoch's last batch may be smaller. The rows trained on, as they follow
-each other in X, are cut into blocks of a 32nd of a window (rounded down); the blocks are shuffled; their rows fill
-window after window; the rows of a window are shuffled. Where X is sorted, batches are as mixed as 32 blocks are:
-shuffle such a file once when it is written.
+Training draws them in the order that `distributed.sources` states.
 """
 import logging
 import mmap
@@ -74,7 +69,7 @@ def _kernel_dtype(X, dtype):
 
 
 class StoredRows:
-    """The rows of an X that stays where it is: what `data.Rows.x` is when X is read in windows.
+    """The rows of an X that stays where it is: what `rows.Rows.x` is when X is read in windows.
 
     source : what is sliced; shape, dtype : of the rows as the kernels will read them
     window_rows : rows of a window; None for as many as WINDOW_BYTES hold
@@ -119,7 +114,7 @@ class StoredRows:
             first = int(where[start])
             piece = self._slice(first, int(where[stop - 1]) + 1)
             out[start:stop] = piece if len(piece) == stop - start else piece[where[start:stop] - first]
-            let_go(self.source)
+            release(self.source)
 
     def places(self, rows):
         """Where in the source rows number `rows` are."""
@@ -140,7 +135,7 @@ class StoredRows:
             source.flags.aligned
         return source.view(np.ndarray) if fits and self.checked else None
 
-    def ask_for(self, rows):
+    def read_soon(self, rows):
         """Have the pages of a memory map with rows number `rows`, ascending in the file, read from its disk; returns
         before they are."""
         if not isinstance(self.source, np.memmap) or not hasattr(mmap, "MADV_WILLNEED"):
@@ -173,7 +168,7 @@ class StoredRows:
         return [np.empty((rows, self.shape[1]), self.dtype) for _ in range(2)]
 
 
-def let_go(source):
+def release(source):
     """Pages of a memory map count as this process's memory until they are given back; the file keeps what they hold.
     Copy-on-write maps keep theirs: changes made to them are nowhere else."""
     if isinstance(source, np.memmap) and source.mode != "c" and hasattr(mmap, "MADV_DONTNEED"):
@@ -197,94 +192,6 @@ def read_ahead(stored, plans, buffers):
             if number + 1 < len(plans):
                 coming = reader.submit(read, number + 1)
             yield plan, x
-
-
-def block_order(n, window_rows, rng):
-    """(n,) the numbers 0 ... n - 1 by shuffled blocks: so many at a time are the rows of a window."""
-    block = min(n, max(1, window_rows // BLOCKS))
-    starts = rng.permutation(-(-n // block)) * block
-    order = (starts[:, None] + np.arange(block)).reshape(-1)
-    return order[order < n]
-
-
-class InMemory:
-    """Rows in memory on their way to the kernels: an epoch is one call."""
-
-    def __init__(self, rows, train_rows):
-        self._rows, self._train_rows = rows, train_rows
-
-    def train_epoch(self, kernels, state, rng, rates):
-        return kernels.train_epoch(state, *self._rows, rng.permutation(self._train_rows), rates)
-
-
-class Windows:
-    """The rows `train_rows` of stored `data.Rows`, of which `window_rows` at a time come into memory."""
-
-    def __init__(self, rows, train_rows, window_rows):
-        assert rows.x.rows is None, "answers are numbered as the rows of the file are"
-        self._rows, self.train_rows = rows, np.sort(train_rows)
-        self._stored = rows.x.subset(self.train_rows, window_rows)
-        self._buffers = self._stored.buffers()
-
-    def __len__(self):
-        return len(self._stored)
-
-    def read(self, plans, kernels):
-        """For each plan, ascending places in `train_rows`: the four arrays as `kernels` take them, and where in these
-        arrays the plan's rows are."""
-        whole = self._stored.in_place() if getattr(kernels, "READS_IN_PLACE", False) else None
-        return self._copied(plans) if whole is None else self._in_place(plans, whole)
-
-    def _copied(self, plans):
-        with closing(read_ahead(self._stored, plans, self._buffers)) as windows:
-            for plan, x in windows:
-                yield (x, *self._rows.take_answers(self.train_rows[plan])), np.arange(len(plan))
-        self._stored.checked = True
-
-    def _in_place(self, plans, x):
-        """Not copied: for a small net that takes as long as its training does."""
-        answers = self._rows.take_answers(slice(None))
-        for plan, coming in zip(plans, (*plans[1:], NO_ROWS), strict=True):
-            self._stored.ask_for(coming)
-            yield (x, *answers), self.train_rows[plan]
-            let_go(self._stored.source)
-
-
-class InWindows:
-    """Stored rows on their way to the kernels: a call a window. Arguments: `data.Rows`, indices to train on."""
-
-    def __init__(self, rows, train_rows, batch_size):
-        self._batch, self._window = batch_size, -(-rows.x.window_rows // batch_size) * batch_size
-        self._windows = Windows(rows, train_rows, self._window)
-
-    def train_epoch(self, kernels, state, rng, rates):
-        totals, step = np.zeros(3), 0
-        order = block_order(len(self._windows), self._window, rng)
-        # The file is read forwards: the rows of a window are shuffled afterwards, in memory.
-        plans = [np.sort(order[first:first + self._window]) for first in range(0, len(order), self._window)]
-        with closing(self._windows.read(plans, kernels)) as windows:
-            for arrays, rows in windows:
-                steps = -(-len(rows) // self._batch)
-                order = rows[rng.permutation(len(rows))]
-                totals += kernels.train_epoch(state, *arrays, order, rates[step:step + steps])
-                step += steps
-        return tuple(totals.tolist())
-
-
-def feed(rows, train_rows, batch_size):
-    """How the rows come to the kernels."""
-    return InWindows(rows, train_rows, batch_size) if isinstance(rows.x, StoredRows) else InMemory(rows, train_rows)
-
-
-def evaluate(kernels, state, rows):
-    """`kernels.evaluate` on `data.Rows`, in memory or stored."""
-    if not isinstance(rows.x, StoredRows):
-        return kernels.evaluate(state, *rows)
-    totals = np.zeros(3)
-    with closing(rows.x.windows()) as windows:
-        for window, x in windows:
-            totals += kernels.evaluate(state, x, *rows.take_answers(window))
-    return tuple(totals.tolist())
 
 
 def parts(array):

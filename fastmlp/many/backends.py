@@ -42,7 +42,7 @@ def _by_joblib(backend, function, tasks, workers):
     except ImportError as error:
         raise ImportError(f"backend={backend!r} needs joblib: pip install 'fastmlp[sklearn]'") from error
     if backend not in joblib.parallel.BACKENDS:
-        raise ValueError(f"backend={backend!r} is no joblib backend: it knows "
+        raise ValueError(f"backend={backend!r} is not a joblib backend: it has "
                          f"{', '.join(sorted(joblib.parallel.BACKENDS))}")
     parallel = joblib.Parallel(workers, backend=backend, return_as="generator")
     yield from enumerate(parallel(joblib.delayed(function)(*task) for task in tasks))

@@ -1,4 +1,4 @@
-"""Several nets of one kind from different seeds: their averaged answer, and how far they are apart."""
+"""Several nets of one kind from different seeds: their averaged prediction, and how far they are apart."""
 from dataclasses import replace
 from itertools import pairwise
 
@@ -11,8 +11,10 @@ from ..input.arrays import in_kind, on_host
 from ..input.rows import read_data, read_features, read_rows
 from ..net.loading import model_from
 from ..net.saving import contents
+from ..training.entry import OPTION_DEFAULTS
 from ..training.options import check_options, draw_seed
-from ..training.run import OPTION_DEFAULTS, compile_kernels, fit
+from ..training.run import fit
+from ..training.setup import compile_kernels
 from .parallel import on_one_thread, run_tasks, worker_count
 
 _KEY = "fastmlp_ensemble"
@@ -84,7 +86,7 @@ def fit_member(data, train_rows, options, validation_data, stop=None):
 
 
 class Ensemble:
-    """Nets with the same inputs and outputs, asked together. A sequence of its members.
+    """Nets with the same inputs and outputs, that predict together. A sequence of its members.
 
     Attributes
     ----------
@@ -137,7 +139,7 @@ class Ensemble:
         first, X = self.members[0], on_host(X)
         x, _ = read_features(X, "X", first.dtype, net=first)
         rows = read_rows(x, y, sample_weight, first.task, first.dtype)
-        # Losses with a link of their own read outputs before it: those that give the averaged answer.
+        # Losses with a link of their own read outputs before it: those that give the averaged prediction.
         tiny = np.finfo(first.dtype).tiny
         if first.task.kind == "numbers":
             mean = self._mean(X, "predict").reshape(len(x), -1)
@@ -150,7 +152,7 @@ class Ensemble:
         return first.score_outputs(np.ascontiguousarray(z), rows)
 
     def save(self, path):
-        """Write all members to one safetensors file, whole or not at all. `Ensemble.load` reads it."""
+        """Write all members to one safetensors file, atomically. `Ensemble.load` reads it."""
         tensors, headers = {}, []
         for i, member in enumerate(self.members):
             try:

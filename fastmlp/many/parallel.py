@@ -18,9 +18,9 @@ def worker_count(n_threads, device):
     """How many nets train at once: what `n_threads` or FASTMLP_NUM_THREADS says, else all cores; one on a GPU."""
     if devices.choose(device)[0].startswith("cuda"):
         return 1
-    asked = devices.threads(n_threads)
-    if asked is not None:
-        return asked
+    given = devices.threads(n_threads)
+    if given is not None:
+        return given
     from ..kernels.cpu.threads import available_cores
     return available_cores()
 
@@ -28,7 +28,7 @@ def worker_count(n_threads, device):
 def run_tasks(function, tasks, workers, verbose, description):
     """function(*task, stop=...) for every task, `workers` at a time, each as soon as a worker is free.
 
-    function : gives its result; or None where `stop()`, asked after every epoch, told it to end early
+    function : gives its result; or None where `stop()`, called after every epoch, ended it early
     verbose : 1 or 2 for a progress bar
 
     Returns

@@ -8,10 +8,12 @@ import numpy as np
 
 from .. import checks
 from .. import device as devices
-from ..input.rows import folds, read_data, with_class_weight
+from ..input.rows import class_weights_of, folds, read_data
 from ..training.early_stopping import watch_of
+from ..training.entry import OPTION_DEFAULTS
 from ..training.options import check_options, draw_seed
-from ..training.run import OPTION_DEFAULTS, DivergedError, compile_kernels, fit
+from ..training.run import DivergedError, fit
+from ..training.setup import compile_kernels
 from .backends import check_backend, run_on
 from .parallel import on_one_thread, run_tasks, worker_count
 
@@ -23,7 +25,7 @@ SCORES = ("accuracy", "loss", "train_accuracy", "train_loss", "epochs", "seconds
 
 def cross_validate(X, y, k=5, grid=None, *, scoring="auto", refit=False, sample_weight=None, seed=None, n_threads=None,
                    backend=None, verbose=0, **options):
-    """Train every configuration of a grid on k - 1 of k folds, judge it by the fold left out, k times over.
+    """Train every configuration of a grid on k - 1 of k folds, evaluate it on the fold left out, k times over.
 
     Every fold of every configuration is a training of its own, on one thread; all cores are busy. X and y are read
     once and shared; the rows left out are kept a second time, and a net that scales its input (`scaling`, `preset`)
@@ -49,7 +51,7 @@ def cross_validate(X, y, k=5, grid=None, *, scoring="auto", refit=False, sample_
     verbose : 0 silent, 1 or 2 a progress bar over the nets
     options : other options of `train`, the same for all configurations; callbacks are called by several threads.
         `validation_fraction`, for early stopping, sets aside rows of the k - 1 folds trained on: the fold left out
-        judges and takes no part.
+        takes no part in that.
 
     Returns
     -------
@@ -87,17 +89,17 @@ def cross_validate(X, y, k=5, grid=None, *, scoring="auto", refit=False, sample_
     for each, those in zip(checked, data, strict=True):
         _check_with_data(each, those)
 
-    # Every row is held out once: each fold's rows are gathered once, for all configurations.
+    # Every row is held out once: each fold's hold-out rows are gathered once, for all configurations.
     first = data[0]
-    fold_of_row = folds(len(first.rows), k, first.rows.answers() if first.task.kind == "classes" else None,
+    fold_of_row = folds(len(first.rows), k, first.rows.class_indices() if first.task.kind == "classes" else None,
                         np.random.default_rng(seed))
     inside = [np.flatnonzero(fold_of_row == fold) for fold in range(k)]
     outside = [np.flatnonzero(fold_of_row != fold) for fold in range(k)]
-    held = {id(those): [those.rows.take(rows) for rows in inside] for those in sets.values()}
-    if any(rows.weights.size and not rows.weights.any() for rows in held[id(first)]):
+    hold_outs = {id(those): [those.rows.take(rows) for rows in inside] for those in sets.values()}
+    if any(rows.weights.size and not rows.weights.any() for rows in hold_outs[id(first)]):
         raise ValueError("sample_weight leaves a fold in which every row has weight 0; pass a smaller k")
     seeds = np.random.SeedSequence(seed).generate_state(k).tolist()
-    tasks = [(those, outside[fold], held[id(those)][fold], replace(each, seed=seeds[fold]))
+    tasks = [(those, outside[fold], hold_outs[id(those)][fold], replace(each, seed=seeds[fold]))
              for each, those in zip(checked, data, strict=True) for fold in range(k)]
     workers = min(len(tasks), *(worker_count(n_threads, each.device) for each in checked))
     for each in checked:  # before any worker starts: two that compile the same function would wait in turn
@@ -120,9 +122,9 @@ def cross_validate(X, y, k=5, grid=None, *, scoring="auto", refit=False, sample_
     return result
 
 
-def fit_and_score(data, train_rows, held, options, stop=None):
-    """One training on the rows `train_rows` of `data`, judged by the rows `held`: a number for each of `SCORES`; None
-    if it was stopped. A task depends on these arguments alone and can run anywhere."""
+def fit_and_score(data, train_rows, hold_out, options, stop=None):
+    """One training on the rows `train_rows` of `data`, evaluated on the rows `hold_out`: a number for each of
+    `SCORES`; None if it was stopped. A task depends on these arguments alone and can run anywhere."""
     started = perf_counter()
     try:
         model = fit(data, train_rows, on_one_thread(options, stop))
@@ -132,7 +134,7 @@ def fit_and_score(data, train_rows, held, options, stop=None):
     if history.interrupted or (stop is not None and stop() and history.stopped == "callback"):
         return None
     last = (history.best_epoch or len(history)) - 1
-    numbers = {"accuracy": math.nan, "train_accuracy": math.nan, **model.evaluate_rows(held)}
+    numbers = {"accuracy": math.nan, "train_accuracy": math.nan, **model.evaluate_rows(hold_out)}
     numbers |= {f"train_{name}": history[name][last] for name in ("loss", "accuracy") if name in history}
     return numbers | {"epochs": len(history), "seconds": perf_counter() - started}
 
@@ -153,7 +155,7 @@ class CrossValidation:
     best : dict, the best configuration; None if none has all its folds
     folds : (n,) int, the fold in which each row of X was left out, from 0
     model : MLP trained on all rows by the best configuration; None without refit
-    seed, interrupted : as asked and as it went; duration : seconds of it all
+    seed, interrupted : the seed used, and whether Ctrl-C ended it; duration : seconds in all
     """
 
     def __init__(self, configurations, scores, scoring, folds, seed, interrupted):
@@ -246,9 +248,9 @@ def _scoring(scoring, data):
 
 
 def _check_with_data(options, data):
-    """What an option asks of the data, before anything trains."""
+    """Errors of options that depend on the data, before anything trains."""
     everything = np.arange(len(data.rows))
-    with_class_weight(data.rows, options.class_weight, data.task, everything)
+    class_weights_of(data.rows, options.class_weight, data.task, everything)
     watch_of(options.early_stopping, options.validation_fraction > 0, has_accuracy=data.task.kind != "numbers")
 
 

@@ -255,7 +255,7 @@ class MLP:
             return self.score_outputs(self._outputs(rows.x, self.trained_output, parameters), rows)
         scores, weights, counts = [], [], []
         for indices, x in pieces(rows.x, self._rows_at_a_time):
-            part = Rows(x, *rows.take_answers(indices))
+            part = Rows(x, *rows.take_labels(indices))
             scores.append(self.score_outputs(self._outputs(x, self.trained_output, parameters), part))
             weights.append(part.weights.sum(dtype=np.float64) if part.weights.size else len(indices))
             counts.append(len(indices))
@@ -271,10 +271,10 @@ class MLP:
             return {"loss": float(kernels.pointwise_loss(losses.NAMES.index(self.loss), self.task.loss_parameter, z,
                                                          rows.targets, rows.weights, dz))}
         if self.output == "softmax":
-            loss = kernels.softmax_xent(z, rows.labels, rows.targets, rows.weights, dz)
-            right = z.argmax(axis=1) == beside(rows.answers(), z)
+            loss = kernels.softmax_cross_entropy(z, rows.labels, rows.targets, rows.weights, dz)
+            right = z.argmax(axis=1) == beside(rows.class_indices(), z)
         else:
-            loss = kernels.sigmoid_xent(z, rows.targets, rows.weights, dz)
+            loss = kernels.sigmoid_cross_entropy(z, rows.targets, rows.weights, dz)
             right = (z > 0) == beside(rows.targets > 0.5, z)
         return {"loss": float(loss), "accuracy": float(right.mean())}
 

@@ -15,6 +15,7 @@ import logging
 import os
 import reprlib
 import warnings
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -25,11 +26,12 @@ from .._version import __version__
 from ..input.arrays import on_host
 from ..input.stored import parts
 from ..kernels import update_rules
+from ..losses import instance_of
 from ..optimizers import OptimizerState
 from ..schedules import rates_of
 
 log = logging.getLogger("fastmlp")
-FORMAT = 1
+FORMAT = 2
 _KEY = "fastmlp_checkpoint"
 _TENSORS = ("parameters", "s1", "s2", "best")
 _SHORT = reprlib.Repr()                         # of what a file says, which may be megabytes
@@ -143,9 +145,12 @@ class Checkpoint:
         from safetensors import SafetensorError
         try:
             header, tensors = files.read_tensors(self.path, _KEY, FORMAT)
+            if header["format"] < FORMAT:
+                raise ValueError(f"it has format {header['format']}, of a version that compared fewer arguments; this "
+                                 f"one reads format {FORMAT}")
             self._tensors = {name: tensors[name].copy() for name in _TENSORS}
             if type(header["run"]["seed"]) is not int:
-                raise TypeError("its seed is no whole number")
+                raise TypeError("its seed is not a whole number")
             if not all(type(header[name]) is int and header[name] >= 0 for name in ("rule", "step", "done")):
                 raise ValueError("rule, step and done must be whole numbers")
         except (SafetensorError, *files.UNREADABLE) as error:
@@ -168,31 +173,52 @@ class Checkpoint:
 
 
 MOST_RATES, MOST_EPOCHS = 10_000_000, 4_000     # computed to tell schedules apart: some 0.2 s
-DATA = ("X", "y", "sample_weight or class_weight", "validation_data", "model")
+# Entries of a record that are of one process's rows alone, and shown to nobody: fingerprints.
+DATA = ("X", "y", "sample_weight", "validation_data", "model")
+# Options that change no bit, and what the record says more exactly.
+_LEFT_OUT = ("n_threads", "verbose", "callbacks", "checkpoint")
 
 
-def run_record(options, batch_size, rows, train_rows, validation, model, watch):
-    """All that decides the course of a run, by argument of `train`: plain values, and for arrays their SHA-256.
+def run_record(run, rows, train_rows, validation):
+    """All that decides the course of a run, by argument of `train`: every option, and of arrays their SHA-256.
 
-    model : the net before its first step. n_threads, verbose and callbacks are left out: they change no bits.
+    run : the `Run` before its first step; rows, validation : what users passed, before class weights, label smoothing
+        and scaling: these are options
     """
-    kept = model.optimizer_state
-    return {
+    options, model, kept = run.options, run.model, run.model.optimizer_state
+    record = {field.name: _text(getattr(options, field.name)) for field in fields(options)
+              if field.name not in ("net", *_LEFT_OUT)}
+    return record | {
         "hidden": model.sizes[1:-1], "activation": model.activations, "dropout": model.dropout,
-        "loss": f"{model.loss}({model.task.loss_parameter})" if model.task.loss_parameter else model.loss,
-        "dtype": str(model.dtype), "device": devices.choose(options.device)[0], "precision": options.precision,
-        "initializer": options.initializer,
-        "optimizer": repr(options.optimizer), "schedule": _name(options, -(-len(train_rows) // batch_size)),
-        "l2": options.l2,
-        "epochs": options.epochs, "batch_size": batch_size, "validation_fraction": options.validation_fraction,
-        "early_stopping": repr(watch and watch.rule), "seed": options.seed,
+        "dtype": str(model.dtype), "loss": _text(instance_of(model.loss, model.task.loss_parameter)),
+        "device": devices.choose(options.device)[0], "batch_size": run.batch_size,
+        "early_stopping": _text(run.watch and run.watch.rule), "schedule": _rates(run),
         "window_rows": getattr(rows.x, "window_rows", None),
         "X": _fingerprint(rows.x),
         "y": _fingerprint(rows.labels, rows.targets, *([] if model.classes is None else [model.classes])),
-        "sample_weight or class_weight": _fingerprint(rows.weights),
+        "sample_weight": _fingerprint(rows.weights),
         "validation_data": None if validation is None else _fingerprint(train_rows, *validation),
-        "model": _fingerprint(model.parameters, *(() if kept is None else (kept.s1, kept.s2))),
+        "model": None if not run.continued else _fingerprint(model.parameters,
+                                                             *(() if kept is None else (kept.s1, kept.s2))),
     }
+
+
+def _text(option):
+    """An option as JSON holds it."""
+    return option if option is None or type(option) in (bool, int, float, str) else repr(option)
+
+
+def _rates(run):
+    """The schedule's name and the SHA-256 of its rates, in all epochs or, of a long run, in some thousands of them: two
+    lambdas, or two partials of one function, have one name."""
+    schedule, epochs, steps, digest = run.options.schedule, run.options.epochs, run.steps, hashlib.sha256()
+    named = schedule if hasattr(schedule, "__qualname__") else type(schedule)
+    sampled = min(epochs, max(2, MOST_RATES // max(steps, MOST_RATES // MOST_EPOCHS)))
+    for i in range(sampled):
+        epoch = i * (epochs - 1) // max(sampled - 1, 1)
+        digest.update(rates_of(schedule, 1.0, epoch, epochs * steps, steps).tobytes())
+    shown = repr(schedule) if type(schedule).__module__ == "fastmlp.schedules" else named.__qualname__
+    return f"{shown}, rates {digest.hexdigest()[:16]}"
 
 
 def _fingerprint(*arrays):
@@ -202,17 +228,3 @@ def _fingerprint(*arrays):
         for part in parts(array):
             digest.update(np.ascontiguousarray(on_host(part)).reshape(-1).view(np.uint8))
     return digest.hexdigest()
-
-
-def _name(options, steps):
-    """A schedule of ours with its numbers; another callable by its name and the SHA-256 of its rates, in all epochs or,
-    of a long run, in some thousands of them: two lambdas have one name."""
-    schedule, epochs = options.schedule, options.epochs
-    if type(schedule).__module__ == "fastmlp.schedules":
-        return repr(schedule)
-    named, digest = schedule if hasattr(schedule, "__qualname__") else type(schedule), hashlib.sha256()
-    sampled = min(epochs, max(2, MOST_RATES // max(steps, MOST_RATES // MOST_EPOCHS)))
-    for i in range(sampled):
-        epoch = i * (epochs - 1) // max(sampled - 1, 1)
-        digest.update(rates_of(schedule, 1.0, epoch, epochs * steps, steps).tobytes())
-    return f"{named.__module__}.{named.__qualname__} {digest.hexdigest()[:16]}"

@@ -46,17 +46,17 @@ class Watch:
         self.parameters = None
         self.waited = 0
 
-    def see(self, epoch, numbers, parameters):
-        """Note an epoch; returns whether training should stop."""
-        number = numbers[self.rule.monitor]
-        number = -number if self.rule.monitor.endswith("accuracy") else number
-        if self.best is None or number < self.best - self.rule.min_delta:
-            best = np.inf if np.isnan(number) else number
-            kept = parameters.copy() if self.rule.restore_best else None
-            self.best, self.best_epoch, self.waited, self.parameters = best, epoch, 0, kept  # Ctrl-C: all or none
+    def epoch_ends(self, run, number, numbers):
+        """Note an epoch; "early_stopping" if training should stop."""
+        monitored = numbers[self.rule.monitor]
+        monitored = -monitored if self.rule.monitor.endswith("accuracy") else monitored
+        if self.best is None or monitored < self.best - self.rule.min_delta:
+            best = np.inf if np.isnan(monitored) else monitored
+            kept = run.model.parameters.copy() if self.rule.restore_best else None
+            self.best, self.best_epoch, self.waited, self.parameters = best, number, 0, kept  # Ctrl-C: all or none
         else:
             self.waited += 1
-        return self.waited >= self.rule.patience
+        return "early_stopping" if self.waited >= self.rule.patience else None
 
     @property
     def keeps_best(self):
@@ -73,7 +73,7 @@ class Watch:
 
 
 def watch_of(early_stopping, has_validation, has_accuracy):
-    """A Watch for what people pass as early_stopping, or None; errors say what the monitored number needs."""
+    """A Watch for the user's early_stopping, or None; errors say what the monitored number needs."""
     if early_stopping is None or early_stopping is False:
         return None
     if isinstance(early_stopping, EarlyStopping):

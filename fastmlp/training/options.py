@@ -74,14 +74,14 @@ def check_options(*, hidden, activation, dropout, loss, initializer, optimizer, 
                   seed,
                   verbose, callbacks, model=None, checkpoint=None, scaling=None, preset=None,
                   label_smoothing=None, precision="float32"):
-    """`Options` from what people pass to `train`; TypeError or ValueError names the one that cannot be used."""
+    """`Options` from the arguments of `train`; TypeError or ValueError names the one that cannot be used."""
     checks.choice("precision", precision, devices.PRECISIONS)
     devices.check_precision(precision, device, dtype)
     if preset is not None:
         checks.choice("preset", preset, ("tabular",))
         optimizer = TABULAR_OPTIMIZER if optimizer == "adam" else optimizer
         schedule, scaling = schedule or "cosine", scaling or "robust"
-    loss_of(loss)  # refuses what is none; what "auto" means depends on y
+    loss_of(loss)  # refuses unknown losses; what "auto" means depends on y
     checkpoint = open_checkpoint(checkpoint)
     if seed is None:
         seed = draw_seed() if checkpoint is None or checkpoint.seed is None else checkpoint.seed

@@ -9,7 +9,8 @@ step in two halves · `row` one row through a net, inside anybody's compiled cod
 
 An operation is imported when it is first named, and compiled for a dtype when it is first called.
 """
-import importlib
+from ..interrupts import import_module
+from ..renamed import new_name
 
 _HOME = {
     "apply_gradients": "gradient", "batch_gradient": "gradient",
@@ -17,7 +18,8 @@ _HOME = {
     "forward": "training", "gather": "rows", "needs_compiling": "training", "perceptron_batch": "perceptron",
     "perceptron_epoch": "perceptron", "perceptron_online": "perceptron", "philox": "masks", "pointwise_loss": "losses",
     "prepare": "training", "read_optimizer": "training", "read_parameters": "training", "shuffle": "perceptron",
-    "sigmoid_xent": "losses", "softmax_xent": "losses", "squared_error": "losses", "train_epoch": "training",
+    "sigmoid_cross_entropy": "losses", "softmax_cross_entropy": "losses", "squared_error": "losses",
+    "train_epoch": "training",
     "update": "optimizer", "warm_up": "training", "write_optimizer": "training", "write_parameters": "training",
 }
 __all__ = sorted(_HOME)
@@ -26,8 +28,8 @@ READS_IN_PLACE = True            # of x nothing but the rows of the order
 
 def __getattr__(name):
     if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+        return __getattr__(new_name(__name__, name))
+    value = getattr(import_module(f".{_HOME[name]}", __name__), name)
     globals()[name] = value
     return value
 

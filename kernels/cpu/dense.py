@@ -10,10 +10,11 @@ from .. import activations as codes
 from .functions import activate, slope_vector
 from .gemm import SUM_BLOCK, columns_tile, panel_width, panels, plain_tile
 from .jit import allocating, inlined, operation
-from .operands import apart, operand, output, same_start, whole
+from .operands import apart, contiguous, operand, output, same_start, whole
 from .pointers import at, get, keep_alive, lanes, load, load_first, next_line, put, step, store, store_first
 from .simd import ROWS
 
+ELEMENTWISE, TRAINABLE = codes.ELEMENTWISE, codes.TABLE.codes(lambda record: record.trainable)
 # Packing a panel of B is a pass over it: it pays from three tiles of rows on, later where B stays in the first level of
 # cache by itself.
 PACK_FROM, PACK_SMALL_FROM, SMALL_BYTES = 2 * ROWS, 16 * ROWS, 1 << 16
@@ -67,9 +68,10 @@ def dense_forward(x, w, b, activation, y=None):
     output(y, 2, "dense_forward: y")
     if w.shape[0] != k or b.shape[0] != n or y.shape[0] != m or y.shape[1] != n:
         raise ValueError("dense_forward: needs x (m, k), w (k, n), b (n,), y (m, n)")
-    if not codes.IDENTITY <= activation <= codes.SIGN:
-        raise ValueError("dense_forward: activation must be a code of kernels.activations, identity to sign")
-    if not (apart(y, x) and apart(y, w) and apart(y, b)):
+    if activation not in ELEMENTWISE:
+        raise ValueError("dense_forward: activation must be a code of kernels.activations.ELEMENTWISE")
+    contiguous((x, w, b, y))
+    if not apart((y,), (x, w, b)):
         raise ValueError("dense_forward: y is written and must not share memory with x, w or b")
     px, pb = at(x, 0), at(b, 0)
     width = panel_width(px)
@@ -128,15 +130,14 @@ def dense_backward(x, w, y, dy, activation, dz, dx, dw, db):
         raise ValueError("dense_backward: needs x (m, k), w (k, n) and y, dy, dz (m, n)")
     if dw.shape != (k, n) or db.shape[0] != n or (dx.size > 0 and dx.shape != (m, k)):
         raise ValueError("dense_backward: needs dw (k, n), db (n,), dx (m, k) or empty")
-    if not codes.IDENTITY <= activation <= codes.SILU:
+    if activation not in TRAINABLE:
         raise ValueError("dense_backward: activation must be a trainable code of kernels.activations")
-    if not (same_start(dz, dy) or apart(dz, dy)):
+    contiguous((x, w, y, dy, dz, dx, dw, db))
+    if not (same_start(dz, dy) or apart((dz,), (dy,))):
         raise ValueError("dense_backward: dz may be dy, but must not overlap it otherwise")
-    if not (apart(dz, x) and apart(dz, w) and apart(dz, y) and apart(dx, x) and apart(dx, w) and apart(dx, dz)
-            and apart(dw, x) and apart(dw, w) and apart(dw, dz) and apart(dw, dx)
-            and apart(db, x) and apart(db, w) and apart(db, dz) and apart(db, dx) and apart(db, dw)):
-        raise ValueError("dense_backward: dz, dx, dw and db are written and must not share memory with x, w, y "
-                         "or each other")
+    if not (apart((dz, dx, dw, db), (x, w, y)) and apart((dx, dw, db), (dy,))):
+        raise ValueError("dense_backward: dz, dx, dw and db are written and must not share memory with x, w, "
+                         "y, dy or each other")
     width = panel_width(at(x, 0))
     tile = np.empty(ROWS * width, x.dtype)
     _local_gradient(at(y, 0), at(dy, 0), activation, m * n, at(dz, 0))

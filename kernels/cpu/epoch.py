@@ -8,7 +8,7 @@ import numpy as np
 
 from .. import activations as codes
 from .arrange import arrange
-from .functions import step_constants
+from .functions import step_constants, without_decay
 from .gemm import panel_width, panels
 from .jit import inlined, loop_entry, outlined
 from .layout import ACTIVATION, N_OUT, Y
@@ -101,7 +101,7 @@ def train_steps(thread, threads, control, net, slots, work, data, order, rates, 
 
         l2 = step_l2(recipe, weight_sum)
         constants = step_constants(recipe.rule, recipe.hyper, rates[s], step_number + 1)
-        bias_constants = constants[:4] + (1.0,) + constants[5:]  # Numba has no starred tuples
+        bias_constants = without_decay(constants)
         while True:
             task = take(control, WEIGHTS_TAKEN)
             if task >= recipe.tasks.shape[0]:

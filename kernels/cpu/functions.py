@@ -1,25 +1,79 @@
-"""Activations, slopes and optimizer rules compiled for vectors, as loops over tiles chosen by code.
+"""Activations, slopes, optimizer rules and losses compiled for this machine from the records of the catalogue.
 
-The code is compared once a tile, outside the loops, so an activation costs what its arithmetic costs.
+What chooses among them by code is a `choice`, generated from the table. A code is compared once a tile or once a row,
+outside the loops, so a record costs what its arithmetic costs. Unknown codes are refused where people pass them; here
+they compute nothing: zero.
 """
-from .. import activations as codes
-from .. import update_rules
+import functools
+import math
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from .. import activations, catalogue, update_rules
+from ..catalogue import binder
 from .gemm import panel_width
 from .jit import inlined, outlined
-from .pointers import lanes, load, load_first, store, store_first
-from .simd import select, sqrt
-from .vector_math import erf, exp, reciprocal_sqrt, tanh
+from .pointers import lanes, like, load, load_first, store, store_first
+from .simd import I64, absolute, select, sqrt
+from .vector_math import erf, exp, log, reciprocal_sqrt, tanh
 
-f = codes.define(inlined, exp, tanh, erf, select)
-relu_slope, leaky_relu_slope, tanh_slope = f.relu_slope, f.leaky_relu_slope, f.tanh_slope
-sigmoid_slope, gelu_slope, silu_slope = f.sigmoid_slope, f.gelu_slope, f.silu_slope
-rules = update_rules.define(inlined, sqrt, reciprocal_sqrt)
-step_constants = rules.step_constants
+of_vectors = binder(inlined, {"exp": exp, "log": log, "tanh": tanh, "erf": erf, "sqrt": sqrt, "absolute": absolute,
+                              "reciprocal_sqrt": reciprocal_sqrt, "select": select})
+of_numbers = binder(inlined, {"exp": math.exp, "log": math.log, "log1p": math.log1p, "tanh": math.tanh,
+                              "sqrt": math.sqrt, "like": like})
+of_constants = binder(inlined, {})
+without_decay = of_constants(catalogue.without_decay)
+
+
+def choice(functions):
+    """choose(code, arguments, a tuple) -> functions[code](*arguments), zero for another code.
+
+    functions : {code: compiled function}. One switch of LLVM's: as a chain of functions, each with an `if` and a call
+    of the next, it would take a sixth longer to compile all kernels.
+    """
+    @intrinsic
+    def choose(typingctx, code, arguments):
+        dispatchers = {function: types.Dispatcher(function) for function in functions.values()}
+        signatures = {function: typingctx.resolve_function_type(dispatcher, tuple(arguments), {})
+                      for function, dispatcher in dispatchers.items()}
+        result = typingctx.unify_types(*(signature.return_type for signature in signatures.values()))
+
+        def codegen(context, builder, sig, args):
+            entry, done, blocks = builder.block, builder.append_basic_block("chosen"), {}
+            values = [builder.extract_value(args[1], i) for i in range(len(arguments))]
+            outcomes = [(context.get_constant_null(result), entry)]
+            for function, signature in signatures.items():
+                blocks[function] = builder.append_basic_block("choice")
+                builder.position_at_end(blocks[function])
+                call = context.get_function(dispatchers[function], signature)
+                context.add_linking_libs(getattr(call, "libs", ()))
+                taken = [context.cast(builder, *each) for each in zip(values, arguments, signature.args, strict=True)]
+                outcomes.append((context.cast(builder, call(builder, taken), signature.return_type, result),
+                                 builder.block))
+                builder.branch(done)
+            builder.position_at_end(entry)
+            switch = builder.switch(context.cast(builder, args[0], sig.args[0], types.int64), done)
+            for number, function in functions.items():
+                switch.add_case(ir.Constant(I64, number), blocks[function])
+            builder.position_at_end(done)
+            phi = builder.phi(context.get_value_type(result))
+            for value, block in outcomes:
+                phi.add_incoming(value, block)
+            return phi
+
+        return result(code, arguments), codegen
+
+    return choose
 
 
 # ------------------------------------------------------------------------------- activations
 
-def _define_loop(function, slope, slope_takes_z):
+@functools.cache
+def _activation_loop(f, slope, needs_z):
+    function, derivative, trainable = of_vectors(f), of_vectors(slope or activations.one), slope is not None
+
     @outlined
     def loop(z, bias, bias_step, rows, columns, y, slopes):
         width = panel_width(z)
@@ -29,44 +83,15 @@ def _define_loop(function, slope, slope_takes_z):
                 before = load(z, i) + load(bias, r * bias_step + v)
                 after = function(before)
                 store(y, i, after)
-                store(slopes, i, slope(before if slope_takes_z else after))
+                if trainable:
+                    store(slopes, i, derivative(before if needs_z else after))
 
     return loop
 
 
-@inlined
-def _same(z):
-    return z
-
-
-@inlined
-def _one(y):
-    return 0.0 * y + 1.0
-
-
-@inlined
-def _tanh(z):
-    return tanh(z)
-
-
-@inlined
-def _exponential(z):
-    return exp(z)
-
-
-# By code, of one vector; the others are the identity, or of whole rows.
-VECTOR_FUNCTIONS = {codes.RELU: f.relu, codes.LEAKY_RELU: f.leaky_relu, codes.TANH: _tanh, codes.SIGMOID: f.sigmoid,
-                    codes.GELU: f.gelu, codes.SILU: f.silu, codes.SIGN: f.sign, codes.EXP: _exponential}
-
-_identity = _define_loop(_same, _one, False)
-_relu = _define_loop(f.relu, relu_slope, False)
-_leaky_relu = _define_loop(f.leaky_relu, leaky_relu_slope, False)
-_tanh_loop = _define_loop(_tanh, tanh_slope, False)
-_sigmoid = _define_loop(f.sigmoid, sigmoid_slope, False)
-_gelu = _define_loop(f.gelu, gelu_slope, True)
-_silu = _define_loop(f.silu, silu_slope, True)
-_sign = _define_loop(f.sign, _one, False)
-_exp = _define_loop(_exponential, _one, False)
+# What is not elementwise is the identity here, and done elsewhere.
+_activate = choice({code: _activation_loop(record.f or activations.identity, record.slope, record.needs_z)
+                    for code, record in activations.TABLE.cases()})
 
 
 @outlined
@@ -75,49 +100,37 @@ def activate(code, z, bias, bias_step, rows, columns, y, slopes):
 
     z, y, slopes point to rows that lie a panel width apart, those of bias bias_step; y may be z.
     """
-    columns = min(columns, panel_width(z))
-    if code == codes.RELU:
-        _relu(z, bias, bias_step, rows, columns, y, slopes)
-    elif code == codes.TANH:
-        _tanh_loop(z, bias, bias_step, rows, columns, y, slopes)
-    elif code == codes.SIGMOID:
-        _sigmoid(z, bias, bias_step, rows, columns, y, slopes)
-    elif code == codes.LEAKY_RELU:
-        _leaky_relu(z, bias, bias_step, rows, columns, y, slopes)
-    elif code == codes.GELU:
-        _gelu(z, bias, bias_step, rows, columns, y, slopes)
-    elif code == codes.SILU:
-        _silu(z, bias, bias_step, rows, columns, y, slopes)
-    elif code == codes.SIGN:
-        _sign(z, bias, bias_step, rows, columns, y, slopes)
-    elif code == codes.EXP:
-        _exp(z, bias, bias_step, rows, columns, y, slopes)
-    else:                                                      # identity; softmax is of whole rows, elsewhere
-        _identity(z, bias, bias_step, rows, columns, y, slopes)
+    _activate(code, (z, bias, bias_step, rows, min(columns, panel_width(z)), y, slopes))
+
+
+# By code, of one vector.
+VECTOR_FUNCTIONS = {code: of_vectors(record.f) for code, record in activations.TABLE.cases() if record.elementwise}
+
+
+_slope = choice({code: of_vectors(record.slope) for code, record in activations.TABLE.cases() if record.trainable})
 
 
 @inlined
 def slope_vector(code, y):
-    """f' of one vector of outputs (of pre-activations for GELU and SiLU)."""
-    if code == codes.RELU:
-        return relu_slope(y)
-    if code == codes.TANH:
-        return tanh_slope(y)
-    if code == codes.SIGMOID:
-        return sigmoid_slope(y)
-    if code == codes.LEAKY_RELU:
-        return leaky_relu_slope(y)
-    if code == codes.GELU:
-        return gelu_slope(y)
-    if code == codes.SILU:
-        return silu_slope(y)
-    return _one(y)
+    """f' of one vector of outputs (of pre-activations where the slope needs z)."""
+    return _slope(code, (y,))
 
 
 # ------------------------------------------------------------------------------- optimizer rules
 
-def _define_update(rule, slots, moves=True):
+_constants = choice({code: of_constants(record.constants) for code, record in update_rules.TABLE.cases()})
+
+
+@outlined
+def step_constants(rule, hyper, rate, step):
+    """`catalogue.StepConstants` of one step, from 1 on."""
+    return _constants(rule, (hyper, rate, step))
+
+
+@functools.cache
+def _rule_loop(formula, slots, moves):
     """One step on `rows` rows of `count` numbers, `step` apart. Whole vectors, then one masked."""
+    rule = of_vectors(formula)
 
     @inlined
     def vector(w, g, s1, s2, i, left, l2, constants):
@@ -144,12 +157,8 @@ def _define_update(rule, slots, moves=True):
     return loop
 
 
-_sgd = _define_update(rules.sgd, 0)
-_momentum = _define_update(rules.momentum, 1)
-_nesterov = _define_update(rules.nesterov, 1)
-_rmsprop = _define_update(rules.rmsprop, 1)
-_adam = _define_update(rules.adam, 2)
-_gradient = _define_update(rules.gradient, 1, moves=False)
+_apply_rule = choice({code: _rule_loop(record.step, record.slots, record.moves)
+                      for code, record in update_rules.TABLE.cases()})
 
 
 @outlined
@@ -158,15 +167,4 @@ def apply_rule(rule, w, g, s1, s2, rows, count, step, l2, constants):
 
     See `update_rules`.
     """
-    if rule == update_rules.SGD:
-        _sgd(w, g, s1, s2, rows, count, step, l2, constants)
-    elif rule == update_rules.MOMENTUM:
-        _momentum(w, g, s1, s2, rows, count, step, l2, constants)
-    elif rule == update_rules.NESTEROV:
-        _nesterov(w, g, s1, s2, rows, count, step, l2, constants)
-    elif rule == update_rules.RMSPROP:
-        _rmsprop(w, g, s1, s2, rows, count, step, l2, constants)
-    elif rule == update_rules.GRADIENT:
-        _gradient(w, g, s1, s2, rows, count, step, l2, constants)
-    else:
-        _adam(w, g, s1, s2, rows, count, step, l2, constants)
+    _apply_rule(rule, (w, g, s1, s2, rows, count, step, l2, constants))

@@ -7,15 +7,15 @@ import numpy as np
 
 from .. import update_rules
 from .epoch import Slots, Totals
-from .functions import apply_rule, step_constants
+from .functions import apply_rule, step_constants, without_decay
 from .gemm import panel_width, panels
 from .jit import entry, outlined
 from .layout import N_IN, N_OUT, WT, B, W, cache_aligned
-from .operands import check_answers, check_indices, check_rows
+from .operands import check_answers, check_apart, check_indices, check_rows
 from .pointers import at, constant, lanes
 from .simd import ROWS
 from .threads import WEIGHTS_TAKEN, barrier, take
-from .training import make_data, make_ready, run_epoch, tasks_of
+from .training import is_readable_in_place, make_data, make_ready, run_epoch, tasks_of
 from .weights import transpose_tile
 
 
@@ -41,7 +41,7 @@ def _apply_panel(net, slots, gradient, layer, q, rule, l2, constants):
 def apply_tasks(thread, threads, control, net, slots, weight_gradient, bias_gradient, recipe, rate, step_number):
     """One optimizer step, shared among the threads panel by panel. step_number: 1 for the first."""
     constants = step_constants(recipe.rule, recipe.hyper, rate, step_number)
-    bias_constants = constants[:4] + (1.0,) + constants[5:]  # Numba has no starred tuples
+    bias_constants = without_decay(constants)
     while True:
         task = take(control, WEIGHTS_TAKEN)
         if task >= recipe.tasks.shape[0]:
@@ -66,25 +66,29 @@ def batch_gradient(state, x, labels, targets, weights, rows, share):
         nothing = np.empty(0, state.dtype)
         half.slots = Slots(state.gradients[:state.net.w.size], nothing, state.gradients[state.net.w.size:], nothing)
         half.recipe = state.recipe._replace(rule=update_rules.GRADIENT, l2=0.0, alpha=0.0)
-        half.seen, half.data = (None,) * 4, None
         half.update = state.recipe._replace(tasks=tasks_of(state.sizes[:-1], state.dtype))
         half.totals = Totals(*(np.zeros_like(array) for array in state.totals))
+    check_rows(x, state.sizes[0], state.dtype)
     check_indices("rows", rows, len(x))
     if len(rows) > state.recipe.batch:
         raise ValueError(f"rows must be at most a batch of {state.recipe.batch}, got {len(rows)}")
-    arrays = x, labels, targets, weights
-    if any(one is not other for one, other in zip(arrays, state.half.seen, strict=True)):
-        # As long as the data, hence once and not at every step.
-        check_rows(x, state.sizes[0], state.dtype)
-        check_answers(len(x), state.sizes[-1], state.recipe.loss, labels, targets, weights)
-        state.half.seen, state.half.data = arrays, make_data(x, state.scale, labels, targets, weights, state.dtype)
-        if state.half.work is None:
-            make_ready(state.half, x)
+    # What is in the arrays may change from call to call, so the labels of these rows are looked at every time.
+    check_answers(len(x), state.sizes[-1], state.recipe.loss, labels, targets, weights, rows)
+    arrays = {"x": x, "labels": labels, "targets": targets, "weights": weights}
+    check_apart({"state.gradients": state.gradients}, arrays | {"rows": rows})
+    if state.half.work is None:
+        make_ready(state.half, x)
+    if not all(is_readable_in_place(array, x.dtype if name == "x" else np.int64 if name == "labels" else state.dtype)
+               for name, array in arrays.items()):
+        # They would be copied whole; this batch of them will do.
+        arrays = {name: array[rows] if array.size else array for name, array in arrays.items()}
+        rows = np.arange(len(rows))
+    data = make_data(arrays["x"], state.scale, arrays["labels"], arrays["targets"], arrays["weights"], state.dtype)
     state.gradients[:] = 0
     if len(rows) == 0:
         return 0.0, 0.0, 0.0
     state.half.steps_before_epoch, state.half.totals.sums[3] = state.step, 0.0
-    return run_epoch(state.half, state.half.data, rows, np.array([share]))
+    return run_epoch(state.half, data, rows, np.array([share]))
 
 
 def apply_gradients(state, learning_rate):

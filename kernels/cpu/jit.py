@@ -3,28 +3,37 @@
 `inlined` and `outlined` are for functions called from compiled code only; `entry` is for the few that
 Python calls: they release the GIL and are cached on disk.
 
-The cache is Numba's own, with two rules of ours. Numba's key sees one function's bytecode and not its
-callees', so machine code made from an older callee would be found and used; here the stamp of every
-entry is a hash over all kernel sources, and any edit, or another version, makes it compile anew.
-And a cache that cannot be read or written costs time, never an exception.
+Numba's own cache is not used. Its key sees one function's bytecode and not its callees', so machine code made from
+an older callee would be found and used; and two processes that fill it at once may leave the code of one function
+under the name of another (numba#10486). Here each function and signature has a file of its own (`cache`), and its key
+has a hash over all kernel sources: any edit, or another version, makes it compile anew. A cache that cannot be read or
+written costs time, never an exception.
 """
 import functools
 import hashlib
 import inspect
 import logging
+import pickle
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import llvmlite
 import numba
 import numpy
-from numba import njit, types
-from numba.core import caching
+from numba import config, njit, types
 from numba.core.codegen import JITCodeLibrary
-from numba.core.compiler import Compiler
+from numba.core.compiler import Compiler, CompileResult
 from numba.core.dispatcher import OmittedArg
+from numba.core.registry import cpu_target
+from numba.core.serialize import dumps
 
-from ..cache import cache_folder
+from .. import cache, catalogue
+from ..interrupts import delayed
+
+if config.DISABLE_JIT:
+    raise ImportError("NUMBA_DISABLE_JIT turns off Numba's compiler, which the CPU kernels need: unset it, or pass "
+                      "device='reference'")
 
 log = logging.getLogger("fastmlp")
 
@@ -76,61 +85,99 @@ def source_stamp():
     """Hash over every kernel source and the versions that machine code depends on."""
     digest = hashlib.sha256(repr((numba.__version__, llvmlite.__version__, numpy.__version__)).encode())
     root = Path(__file__).parent.parent
-    for path in sorted([*root.glob("*.py"), *root.glob("cpu/*.py")]):
-        digest.update(path.name.encode() + path.read_bytes())
+    for path in sorted([*root.glob("*.py"), *root.glob("cpu/**/*.py")]):
+        digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
+    digest.update(catalogue.stamp().encode())
     return digest.hexdigest()
 
 
-class _Locator(caching._CacheLocator):
-    """Puts the machine code of one entry into `cache_folder`, stamped with all kernel sources."""
-
-    def __init__(self, function, path):
-        self._function = function
-
-    def get_cache_path(self):
-        # A folder for each set of sources: two versions that run side by side keep their code apart.
-        return str(cache_folder() / source_stamp()[:16])
-
-    def get_source_stamp(self):
-        return source_stamp()
-
-    def get_disambiguator(self):
-        return str(self._function.__code__.co_firstlineno)
-
-    @classmethod
-    def from_function(cls, function, path):
-        return cls(function, path)
+# What Numba is told by NUMBA_* variables, its configuration file or `numba.config`, and compiles differently by. The
+# CPU's name and features stand in the codegen's own magic_tuple.
+_SETTINGS = ("OPT", "SLP_VECTORIZE", "LOOP_VECTORIZE", "ENABLE_AVX", "DISABLE_INTEL_SVML", "USING_SVML", "BOUNDSCHECK",
+             "DEBUG_JIT", "DEBUG_NRT", "DEBUGINFO_DEFAULT", "EXTEND_VARIABLE_LIFETIMES", "ENABLE_PROFILING",
+             "JIT_COVERAGE", "LLVM_REFPRUNE_PASS", "LLVM_REFPRUNE_FLAGS", "PARFOR_MAX_TUPLE_SIZE")
 
 
-class _CacheImpl(caching.CompileResultCacheImpl):
-    _locator_classes = (_Locator,)
+def _settings():
+    return [sys.implementation.cache_tag, *(f"{name}={getattr(config, name, None)}" for name in _SETTINGS)]
 
 
-class _Cache(caching.FunctionCache):
-    _impl_class = _CacheImpl
+class _CodeFile:
+    """Stands where Numba's dispatcher has its cache: a file for each function, signature and way to compile it."""
 
-    def load_overload(self, sig, target_context):
-        try:
-            found = super().load_overload(sig, target_context)
-        except Exception as error:                     # a damaged file: whatever unpickling it may raise
-            log.warning("compiled kernels in %s cannot be read (%s); compiling again", self.cache_path, error)
-            found = None
+    def __init__(self, function):
+        self._function, self._name = function, f"{function.__module__.rpartition('.')[2]}.{function.__name__}"
+
+    @staticmethod
+    def folder():
+        """A folder for each set of sources: two versions that run side by side keep their code apart. Or None."""
+        root = cache.cache_folder()
+        return root and root / source_stamp()[:16]
+
+    @property
+    def cache_path(self):
+        return str(self.folder())
+
+    def enable(self):
+        pass
+
+    disable = flush = enable
+
+    def _file(self, key):
+        return cache.file_of(self.folder(), self._name, key, ".nbc")
+
+    def _key(self, signature, codegen):
+        function = self._function
+        cells = dumps(tuple(cell.cell_contents for cell in function.__closure__ or ()))
+        hashes = [hashlib.sha256(part).hexdigest() for part in (function.__code__.co_code, cells)]
+        return repr((source_stamp(), _settings(), codegen.magic_tuple(), function.__module__, function.__qualname__,
+                     function.__code__.co_firstlineno, hashes, signature)).encode()
+
+    def load_overload(self, signature, target_context):
+        found = None
+        with delayed():                                # half a library loaded is of no use to the next call
+            target_context.refresh()
+            try:
+                found = self._load(signature, target_context)
+            except Exception as error:                 # a damaged file: whatever unpickling it may raise
+                log.warning("compiled kernels in %s cannot be read (%s); compiling again", self.cache_path, error)
         if found is None:
-            log.info("compiling %s (first run)", self._py_func.__name__)
+            log.info("compiling %s (first run)", self._function.__name__)
         return found
 
-    def save_overload(self, sig, data):
+    def _load(self, signature, target_context):
+        if self.folder() is None:
+            return None
+        key = self._key(signature, target_context.codegen())
+        payload = cache.load(self._file(key), key)
+        if payload is None:
+            return None
+        found = CompileResult._rebuild(target_context, *pickle.loads(payload))
+        if tuple(found.signature.args) != tuple(signature):
+            raise ValueError(f"code for {found.signature.args} instead of {signature}")
+        return found
+
+    def save_overload(self, signature, compiled):
+        if self.folder() is None or compiled.library.has_dynamic_globals:
+            return                                     # an address in the code means nothing to the next process
         try:
-            super().save_overload(sig, data)
+            key = self._key(signature, compiled.codegen)
+            cache.save(self._file(key), key, dumps(compiled._reduce()))
         except Exception as error:
             log.warning("compiled kernels cannot be kept in %s (%s); the next process compiles again",
                         self.cache_path, error)
+
+    def has(self, dtype):
+        """Whether code for arrays of this dtype is kept, made as we would make it."""
+        made = repr((source_stamp(), _settings(), cpu_target.target_context.codegen().magic_tuple()))[:-1].encode()
+        return self.folder() is not None and any(key.startswith(made) and f"Array({dtype}".encode() in key
+                                                 for key in cache.keys(self.folder(), self._name, ".nbc"))
 
 
 def entry(function, **options):
     """Compile on first call, without the GIL, through the cache."""
     dispatcher = njit(**_OPTIONS, **options, nogil=True)(function)
-    dispatcher._cache = _Cache(function)
+    dispatcher._cache = _CodeFile(function)
     dispatcher.is_ready = functools.partial(_is_ready, dispatcher)
     return dispatcher
 
@@ -209,8 +256,4 @@ def _is_ready(dispatcher, dtype):
     name = f"Array({dtype}"
     if any(name in str(signature) for signature in dispatcher.signatures):
         return True
-    try:
-        magic = dispatcher.targetctx.codegen().magic_tuple()
-        return any(name in str(key[0]) and key[1] == magic for key in dispatcher._cache._cache_file._load_index())
-    except Exception:                                  # a damaged cache: `_Cache` says so when it is used
-        return False
+    return dispatcher._cache.has(dtype)

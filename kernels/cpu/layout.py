@@ -72,7 +72,7 @@ def cache_aligned(count, dtype):
     """Zeros whose first element starts a cache line."""
     itemsize = np.dtype(dtype).itemsize
     raw = np.zeros(count * itemsize + 64, np.uint8)
-    start = -raw.ctypes.data % 64
+    start = -raw.__array_interface__["data"][0] % 64
     return raw[start:start + count * itemsize].view(dtype)
 
 

@@ -8,7 +8,7 @@ from numba import uint32, uint64
 
 from .gemm import panel_width
 from .jit import inlined, operation, outlined
-from .operands import apart, operand, output, same_start, whole
+from .operands import apart, contiguous, operand, output, same_start, whole
 from .pointers import at, constant, lanes, load, load_first, store, store_first
 from .simd import products, ramp, select, words_at_least
 
@@ -108,7 +108,8 @@ def dropout(x, rate, seed, step, layer, y=None):
         raise ValueError("dropout: y must have the shape of x")
     if not 0.0 <= rate < 1.0:
         raise ValueError("dropout: rate must be at least 0 and below 1")
-    if not (same_start(x, y) or apart(x, y)):
+    contiguous((x, y))
+    if not (same_start(x, y) or apart((y,), (x,))):
         raise ValueError("dropout: y may be x, but must not overlap it otherwise")
     if seed < 0 or step < 0 or layer < 0:
         raise ValueError("dropout: seed, step and layer must be at least 0")

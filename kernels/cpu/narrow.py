@@ -17,10 +17,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..losses import SOFTMAX_XENT
+from ..losses import SOFTMAX_CROSS_ENTROPY
 from .dots import ACROSS, DOTS, dots_tile
 from .epoch import batch_weight, count_step, step_l2
-from .functions import activate, apply_rule, step_constants
+from .functions import activate, apply_rule, step_constants, without_decay
 from .gemm import panel_width, short_columns_tile, short_rows_tile
 from .jit import inlined, loop_entry, outlined
 from .layout import ACTIVATION, N_IN, N_OUT, B, W
@@ -119,7 +119,7 @@ def _loss(recipe, data, order, first, present, n_out, features, weight_sum, y, d
     if data.labels.size > 0:
         for i in range(present):
             put(labels, i, data.labels[order[first + i]])
-    if recipe.loss == SOFTMAX_XENT and data.labels.size > 0:
+    if recipe.loss == SOFTMAX_CROSS_ENTROPY and data.labels.size > 0:
         softmax_label_panel(y, n_out, labels, scales, losses, right)
     else:
         for v in range(0, width, count):
@@ -270,7 +270,7 @@ def train_narrow_steps(thread, threads, control, net, slots, work, data, order, 
             return
 
         constants = step_constants(recipe.rule, recipe.hyper, rates[s], step_number + 1)
-        bias_constants = constants[:4] + (1.0,) + constants[5:]
+        bias_constants = without_decay(constants)
         l2 = step_l2(recipe, weight_sum)
         while True:
             task = take(control, WEIGHTS_TAKEN)

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..losses import SOFTMAX_XENT
+from ..losses import SOFTMAX_CROSS_ENTROPY
 from .functions import activate
 from .gemm import UNROLL, panel_width, panels, rows_tile, sparse_tile
 from .jit import inlined, outlined
@@ -222,7 +222,7 @@ def loss_block(net, work, data, order, first, start, real, thread, loss, paramet
     """Losses of the block's rows, and their gradient in place of the outputs."""
     last = net.table.shape[0] - 1
     n_out, width = net.table[last, N_OUT], panel_width(at(net.w, 0))
-    if loss == SOFTMAX_XENT and data.labels.size > 0 and n_out <= width:
+    if loss == SOFTMAX_CROSS_ENTROPY and data.labels.size > 0 and n_out <= width:
         _loss_lanes(net, work, data, order, first, start, real, thread, weight_sum, row_loss, row_right)
         return
     capacity = work.rows

@@ -2,18 +2,23 @@
 
 From Python and from other people's compiled code alike. Dtype, dimensions, contiguity and writability are known when
 a call is compiled: `operand`, `output`, `indices` and `whole` cost nothing at run time, and raise a TypingError that
-names the argument. Whether two operands share memory shows in two comparisons a pair: `apart`. `check_net`,
-`check_rows` and `check_answers` do the same for the calls of `training`, which are plain Python.
+names the argument. Where the arrays lie shows at each call, in a comparison or two for each (pair): `contiguous`, and
+`apart`, the one rule for all operations: what is written shares no byte with any other operand, unless it may be that
+very operand. `check_net`, `check_rows`, `check_answers` and `check_apart` do the same for the calls of `training`,
+which are plain Python.
 """
 from itertools import pairwise
 
 import numpy as np
 from numba import types
+from numba.core import cgutils
 from numba.core.errors import TypingError
 from numba.extending import intrinsic
 
 from .. import activations as codes
 from .. import losses as loss_codes
+from .. import update_rules
+from .jit import inlined
 
 FLOATS = (types.float32, types.float64)
 _DIMENSIONS = {1: "one-dimensional", 2: "two-dimensional"}
@@ -77,20 +82,56 @@ def _bounds(context, builder, array_type, array):
     return start, builder.add(start, builder.mul(struct.nitems, struct.itemsize))
 
 
+def _items(context, builder, typ, value):
+    """(type, value) of each array in a tuple; what else is there, such as an operand left out, is no array."""
+    return [(item, builder.extract_value(value, i)) for i, item in enumerate(typ) if isinstance(item, types.Array)]
+
+
 @intrinsic
-def apart(typingctx, one, other):
-    """Whether two C-contiguous arrays share no byte."""
+def apart(typingctx, written, read):
+    """Whether no array of the tuple `written` shares a byte with another one there or one of `read`. C-contiguous."""
 
     def codegen(context, builder, sig, args):
-        (start, end), (other_start, other_end) = (_bounds(context, builder, t, a)
-                                                  for t, a in zip(sig.args, args, strict=True))
-        before = builder.icmp_unsigned("<=", end, other_start)
-        after = builder.icmp_unsigned("<=", other_end, start)
-        empty = builder.or_(builder.icmp_unsigned("==", start, end),
-                            builder.icmp_unsigned("==", other_start, other_end))
-        return builder.or_(builder.or_(before, after), empty)
+        written, read = ([_bounds(context, builder, *item) for item in _items(context, builder, typ, value)]
+                         for typ, value in zip(sig.args, args, strict=True))
+        answer = cgutils.true_bit
+        for i, (start, end) in enumerate(written):
+            for other_start, other_end in written[i + 1:] + read:
+                # Of no bytes, an array shares none: its start is its end.
+                shared = builder.and_(builder.icmp_unsigned("<", start, other_end),
+                                      builder.icmp_unsigned("<", other_start, end))
+                empty = builder.or_(builder.icmp_unsigned("==", start, end),
+                                    builder.icmp_unsigned("==", other_start, other_end))
+                answer = builder.and_(answer, builder.or_(empty, builder.not_(shared)))
+        return answer
 
-    return types.boolean(one, other), codegen
+    return types.boolean(written, read), codegen
+
+
+@intrinsic
+def _are_contiguous(typingctx, arrays):
+    def codegen(context, builder, sig, args):
+        answer = cgutils.true_bit
+        for typ, value in _items(context, builder, sig.args[0], args[0]):
+            struct = context.make_array(typ)(context, builder, value)
+            shape, strides = (cgutils.unpack_tuple(builder, part) for part in (struct.shape, struct.strides))
+            step = struct.itemsize
+            for size, stride in zip(reversed(shape), reversed(strides), strict=True):
+                one = builder.icmp_signed("<=", size, size.type(1))
+                answer = builder.and_(answer, builder.or_(one, builder.icmp_signed("==", stride, step)))
+                step = builder.mul(step, size)
+        return answer
+
+    return types.boolean(arrays), codegen
+
+
+@inlined
+def contiguous(arrays):
+    """ValueError unless each of a tuple of arrays is what its type says. guvectorize hands over strided arrays where
+    its signature says `[:, ::1]`."""
+    if not _are_contiguous(arrays):
+        raise ValueError("operations take C-contiguous arrays, got an argument with other strides: "
+                         "pass np.ascontiguousarray(...)")
 
 
 @intrinsic
@@ -119,21 +160,19 @@ def check_net(parameters, sizes, activations, n_threads):
     if len(activations) != len(sizes) - 1:
         raise ValueError(f"activations must be {len(sizes) - 1} codes, one a layer, got {activations!r}")
     for layer, code in enumerate(activations):
-        last = codes.EXP if layer == len(activations) - 1 else codes.SIGN
-        if not codes.IDENTITY <= code <= last or code != int(code):
-            raise ValueError(f"activations[{layer}] must be a code of kernels.activations, got {code!r}")
+        record = codes.TABLE.record(code, f"activations[{layer}]")
+        if not record.elementwise and layer < len(activations) - 1:
+            raise ValueError(f"activations[{layer}] must not be {record.name}, which is for the last layer")
     check_flat("parameters", parameters, sum((n_in + 1) * n_out for n_in, n_out in pairwise(sizes)))
     if n_threads is not None and n_threads < 1:
         raise ValueError(f"n_threads must be None or at least 1, got {n_threads}")
 
 
-def check_recipe(sizes, dropout, loss, rule, slots, hyper, batch_size):
+def check_recipe(sizes, dropout, loss, rule, hyper, batch_size):
     if len(dropout) != len(sizes) - 1 or not all(0 <= rate < 1 for rate in dropout):
         raise ValueError(f"dropout must be {len(sizes) - 1} rates of at least 0 and below 1, got {dropout!r}")
-    if not 0 <= loss < len(loss_codes.NAMES):
-        raise ValueError(f"loss must be a code of kernels.losses, got {loss!r}")
-    if not 0 <= rule < len(slots):
-        raise ValueError(f"rule must be a code of kernels.update_rules, got {rule!r}")
+    loss_codes.TABLE.record(loss, "loss")
+    update_rules.TABLE.record(rule, "rule")
     if np.shape(hyper) != (4,):
         raise ValueError(f"hyper must be 4 numbers, got shape {np.shape(hyper)}")
     if batch_size < 1:
@@ -159,23 +198,41 @@ def check_rows(x, n_in, dtype):
         raise TypeError(f"x must be uint8 or {dtype}, got {x.dtype}")
 
 
-def check_answers(rows, n_out, loss, labels, targets, weights):
-    """Labels or targets for every row, as the loss needs them."""
-    check_indices("labels", labels, n_out)
+def check_answers(rows, n_out, loss, labels, targets, weights, read=None):
+    """Labels or targets for every row, as the loss needs them.
+
+    read : the rows whose labels will be read; None for all
+    """
+    check_integers("labels", labels)
     wanted = [(rows, n_out)]
-    if loss == loss_codes.SOFTMAX_XENT and labels.size:
+    if loss == loss_codes.SOFTMAX_CROSS_ENTROPY and labels.size:
         if labels.shape != (rows,):
             raise ValueError(f"labels must be one for each of the {rows} rows, got shape {labels.shape}")
         wanted = [(0, 0), (0, n_out)]
+    check_indices("labels", labels if read is None or labels.shape != (rows,) else labels[read], n_out)
     if targets.shape not in wanted and rows:
         raise ValueError(f"targets must have shape {wanted[0]}, got {targets.shape}")
     if weights.size and weights.shape != (rows,):
         raise ValueError(f"weights must be one for each of the {rows} rows, or none, got shape {weights.shape}")
 
 
-def check_indices(name, array, count):
-    """One-dimensional whole numbers from 0 to `count` - 1."""
+def check_integers(name, array):
     if array.ndim != 1 or array.dtype.kind not in "iu":
         raise TypeError(f"{name} must be one-dimensional whole numbers, got {array.dtype} of shape {array.shape}")
+
+
+def check_apart(written, read):
+    """No array of `written` shares memory with another one there or one of `read`; both are {name: array}."""
+    names = [*written, *read]
+    for i, (name, array) in enumerate(written.items()):
+        for other in names[i + 1:]:
+            its = written[other] if other in written else read[other]
+            if isinstance(its, np.ndarray) and np.may_share_memory(array, its):
+                raise ValueError(f"{name} is written: it must not share memory with {other}")
+
+
+def check_indices(name, array, count):
+    """One-dimensional whole numbers from 0 to `count` - 1."""
+    check_integers(name, array)
     if array.size and (array.min() < 0 or array.max() >= count):
         raise ValueError(f"{name} must lie in 0 .. {count - 1}, got {array.min()} to {array.max()}")

@@ -2,8 +2,10 @@
 from .. import update_rules
 from .functions import apply_rule, step_constants
 from .jit import operation
-from .operands import apart, operand, output, whole
+from .operands import apart, contiguous, operand, output, whole
 from .pointers import at, constant
+
+SLOTS = update_rules.SLOTS
 
 
 @operation(doubles=("hyper",))
@@ -29,21 +31,22 @@ def update(rule, hyper, learning_rate, step, w, g, s1, s2):
     """
     whole(rule, "update: rule")
     whole(step, "update: step")
+    operand(hyper, 1, "update: hyper")
     output(w, 1, "update: w")
     operand(g, 1, "update: g")
     output(s1, 1, "update: s1")
     output(s2, 1, "update: s2")
-    if not update_rules.SGD <= rule <= update_rules.GRADIENT:
+    if rule < 0 or rule >= len(SLOTS):
         raise ValueError("update: rule must be a code of kernels.update_rules")
     if hyper.shape[0] != 4 or step < 1:
         raise ValueError("update: hyper must have 4 numbers and step must be at least 1")
     count = w.shape[0]
-    needs_first = rule != update_rules.SGD
-    needs_second = update_rules.ADAM <= rule <= update_rules.ADAM_EPS
-    if g.shape[0] != count or (needs_first and s1.shape[0] != count) or (needs_second and s2.shape[0] != count):
+    slots = SLOTS[rule]
+    if g.shape[0] != count or (slots > 0 and s1.shape[0] != count) or (slots > 1 and s2.shape[0] != count):
         raise ValueError("update: w, g and the slots that the rule uses must have the same length")
-    if not (apart(w, g) and apart(w, s1) and apart(w, s2) and apart(s1, g) and apart(s2, g) and apart(s1, s2)):
-        raise ValueError("update: w and the slots are written and must not share memory with each other or with g")
+    contiguous((hyper, w, g, s1, s2))
+    if not apart((w, s1, s2), (g, hyper)):
+        raise ValueError("update: w and the slots are written and must not share memory with each other, g or hyper")
     constants = step_constants(rule, hyper, learning_rate, step)
     apply_rule(rule, at(w, 0), at(g, 0), at(s1, 0), at(s2, 0), 1, count, count,
                constant(0.0, at(w, 0)), constants)

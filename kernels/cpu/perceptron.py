@@ -1,7 +1,7 @@
 """The perceptron's two passes over the data (Rosenblatt 1958). Reference twins: `kernels.reference.perceptron`."""
 from .gemm import SUM_BLOCK
 from .jit import inlined, operation
-from .operands import apart, operand, output
+from .operands import apart, contiguous, indices, operand, output
 from .pointers import at, broadcast, constant, get, lanes, load_first, put, store_first
 from .simd import absolute, fma, sum_lanes
 
@@ -40,8 +40,10 @@ def perceptron_online(x, y, theta, bias):
     m, k = x.shape
     if y.shape[0] != m or theta.shape[0] != k or bias.shape[0] != 1:
         raise ValueError("perceptron_online: needs x (m, k), y (m,), theta (k,), bias (1,)")
-    if not (apart(theta, x) and apart(theta, y) and apart(bias, x) and apart(bias, y) and apart(bias, theta)):
-        raise ValueError("perceptron_online: theta and bias are written and must not share memory with x or y")
+    contiguous((x, y, theta, bias))
+    if not apart((theta, bias), (x, y)):
+        raise ValueError("perceptron_online: theta and bias are written and must not share memory with x, y or each "
+                         "other")
     p, b = at(theta, 0), at(bias, 0)
     updates = 0
     for i in range(m):
@@ -69,9 +71,10 @@ def perceptron_batch(x, y, theta, bias, delta):
     m, k = x.shape
     if y.shape[0] != m or theta.shape[0] != k or bias.shape[0] != 1 or delta.shape[0] != k + 1:
         raise ValueError("perceptron_batch: needs x (m, k), y (m,), theta (k,), bias (1,), delta (k + 1,)")
-    if not (apart(theta, x) and apart(theta, y) and apart(bias, x) and apart(bias, y) and apart(bias, theta)
-            and apart(delta, x) and apart(delta, y) and apart(delta, theta) and apart(delta, bias)):
-        raise ValueError("perceptron_batch: theta, bias and delta are written and must not share memory with x or y")
+    contiguous((x, y, theta, bias, delta))
+    if not apart((theta, bias, delta), (x, y)):
+        raise ValueError("perceptron_batch: theta, bias and delta are written and must not share memory with x, y or "
+                         "each other")
     p, d, b = at(theta, 0), at(delta, 0), get(at(bias, 0), 0)
     for j in range(k + 1):
         put(d, j, constant(0.0, d))
@@ -130,6 +133,8 @@ def shuffle(rows, seed):
     counts as 1), so that the same random_state visits them alike.
     Cost: one number and one exchange a row. Source: Marsaglia 2003, "Xorshift RNGs".
     """
+    indices(rows, "shuffle: rows")
+    contiguous((rows,))
     m, state = rows.shape[0], seed if seed != 0 else 1
     for i in range(m - 1):
         state ^= (state << 13) & 0xFFFFFFFF
@@ -154,6 +159,16 @@ def perceptron_epoch(x, rows, labels, weights, positive, negative, l2, l1, inter
     C-contiguous. Raises ValueError for shapes that do not fit together.
     Cost: 2 m k K flops and 2 k for each mistake; reads the rows once. Source: Rosenblatt 1958.
     """
+    operand(x, 2, "perceptron_epoch: x")
+    indices(rows, "perceptron_epoch: rows")
+    indices(labels, "perceptron_epoch: labels")
+    operand(weights, 1, "perceptron_epoch: weights")
+    operand(positive, 1, "perceptron_epoch: positive")
+    operand(negative, 1, "perceptron_epoch: negative")
+    output(theta, 2, "perceptron_epoch: theta")
+    output(bias, 1, "perceptron_epoch: bias")
+    output(shrunk, 2, "perceptron_epoch: shrunk")
+    output(totals, 2, "perceptron_epoch: totals")
     units, k = theta.shape
     if x.shape[1] != k or labels.shape[0] != x.shape[0] or positive.shape[0] != units or negative.shape[0] != units:
         raise ValueError("perceptron_epoch: needs x (any, k), labels (any,), theta (K, k), positive, negative (K,)")
@@ -161,6 +176,10 @@ def perceptron_epoch(x, rows, labels, weights, positive, negative, l2, l1, inter
         raise ValueError("perceptron_epoch: needs bias (K,), active (K,), totals (K, 3)")
     if (weights.size > 0 and weights.shape[0] != x.shape[0]) or (l1 != 0 and shrunk.shape != theta.shape):
         raise ValueError("perceptron_epoch: needs weights (any,) or (0,), and shrunk (K, k) for l1")
+    contiguous((x, rows, labels, weights, positive, negative, active, theta, bias, shrunk, totals))
+    if not apart((theta, bias, shrunk, totals), (x, rows, labels, weights, positive, negative, active)):
+        raise ValueError("perceptron_epoch: theta, bias, shrunk and totals are written and must not share memory with "
+                         "anything else")
     penalised, kept = l2 != 0 or l1 != 0, constant(max(0.0, 1.0 - l2), at(theta, 0))
     for i in range(rows.shape[0]):
         row = rows[i]

@@ -1,10 +1,11 @@
 """One row through a net: compiled for its layers, callable from Python and inside anybody's compiled code.
 
-A `RowNet` holds packed weights. In compiled code it is one address, and its Numba type holds what code is made
-for: dtype, widths, activations. So a function that takes a RowNet as an argument is compiled once for all nets of
-that shape and may be cached on disk (`cache=True`): the weights always come with the argument. A RowNet that is a
-global or a closure variable is a live address in the machine code, and Numba then refuses to cache, with a
-warning: old weights cannot come back from the disk.
+A `RowNet` holds packed weights. In compiled code it is that array, counted as any array is: a typed list, a jitclass
+or a tuple may keep it when Python's object is gone. Its Numba type holds what code is made for: dtype, widths,
+activations. So a function that takes a RowNet as an argument is compiled once for all nets of that shape and may be
+cached on disk (`cache=True`): the weights always come with the argument. A RowNet that is a global or a closure
+variable is a live address in the machine code, and Numba then refuses to cache, with a warning: old weights cannot come
+back from the disk.
 
 Layout: for every layer W and then b. The columns of W in groups of GROUP vectors, then in single vectors, filled up
 with zeros; within a group row after row. So weights are read in one stream, in whole vectors.
@@ -18,10 +19,11 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.core.datamodel import PrimitiveModel, register_default
+from numba.core.datamodel import StructModel, register_default
 from numba.core.errors import TypingError
 from numba.core.imputils import lower_constant
-from numba.extending import NativeValue, intrinsic, lower_builtin, overload_method, unbox
+from numba.extending import NativeValue, box, intrinsic, lower_builtin, overload_method, unbox
+from numba.np.arrayobj import populate_array
 
 from .. import activations as codes
 from .functions import VECTOR_FUNCTIONS
@@ -53,7 +55,6 @@ class RowNet:
             raise ValueError(f"as_njit keeps a row's layers on the stack: layers of at most "
                              f"{STACK_BYTES // 2 // self.dtype.itemsize:,} units, got {widest:,}")
         self.packed = pack(parameters, self.sizes, scale, clipping)
-        self.address = self.packed.ctypes.data
 
     @functools.cached_property
     def _numba_type_(self):
@@ -112,7 +113,6 @@ def pack(parameters, sizes, scale, clipping):
 def _restore(sizes, activations, clips, packed):
     net = object.__new__(RowNet)
     net.sizes, net.activations, net.clips, net.dtype, net.packed = sizes, activations, clips, packed.dtype, packed
-    net.address = packed.ctypes.data
     return net
 
 
@@ -130,18 +130,38 @@ class RowNetType(types.Type):
         return types.float32 if self.dtype_name == "float32" else types.float64
 
 
+    @property
+    def packed(self):
+        return types.Array(self.dtype, 1, "C")
+
+
 @register_default(RowNetType)
-class _RowNetModel(PrimitiveModel):
+class _RowNetModel(StructModel):
     def __init__(self, manager, fe_type):
-        super().__init__(manager, fe_type, I64)
+        super().__init__(manager, fe_type, [("packed", fe_type.packed)])
 
 
 @unbox(RowNetType)
 def _unbox_row_net(typ, obj, c):
-    address = c.pyapi.object_getattr_string(obj, "address")
-    value = c.pyapi.long_as_ulonglong(address)
-    c.pyapi.decref(address)
-    return NativeValue(value, is_error=cgutils.is_not_null(c.builder, c.pyapi.err_occurred()))
+    packed = c.pyapi.object_getattr_string(obj, "packed")
+    array = c.unbox(typ.packed, packed)
+    c.pyapi.decref(packed)                        # the array's own count keeps it from here on
+    net = cgutils.create_struct_proxy(typ)(c.context, c.builder)
+    net.packed = array.value
+    return NativeValue(net._getvalue(), is_error=array.is_error, cleanup=array.cleanup)
+
+
+@box(RowNetType)
+def _box_row_net(typ, value, c):
+    """A RowNet of the same weights: what Python gets back out of a typed list or a jitclass."""
+    net = cgutils.create_struct_proxy(typ)(c.context, c.builder, value)
+    restore = c.pyapi.unserialize(c.pyapi.serialize_object(
+        functools.partial(_restore, typ.sizes, typ.activations, typ.clips)))
+    packed = c.box(typ.packed, net.packed)
+    boxed = c.pyapi.call_function_objargs(restore, (packed,))
+    c.pyapi.decref(restore)
+    c.pyapi.decref(packed)
+    return boxed
 
 
 _frozen = {}
@@ -150,7 +170,14 @@ _frozen = {}
 @lower_constant(RowNetType)
 def _constant_row_net(context, builder, typ, net):
     _frozen[id(net)] = net                        # code that holds an address must not outlive what lies there
-    return builder.ptrtoint(context.add_dynamic_addr(builder, net.address, info="RowNet"), I64)
+    array = context.make_array(typ.packed)(context, builder)
+    address = context.add_dynamic_addr(builder, net.packed.ctypes.data, info="RowNet")
+    itemsize, size = (ir.Constant(I64, number) for number in (net.packed.itemsize, net.packed.size))
+    populate_array(array, data=builder.bitcast(address, array.data.type), shape=[size], strides=[itemsize],
+                   itemsize=itemsize, meminfo=None)
+    struct = cgutils.create_struct_proxy(typ)(context, builder)
+    struct.packed = array._getvalue()
+    return struct._getvalue()
 
 
 @intrinsic
@@ -158,7 +185,8 @@ def _weights(typingctx, net):
     """The packed weights' pointer."""
 
     def codegen(context, builder, sig, args):
-        return builder.inttoptr(args[0], context.get_value_type(sig.return_type))
+        packed = cgutils.create_struct_proxy(net)(context, builder, args[0]).packed
+        return context.make_array(net.packed)(context, builder, packed).data
 
     return types.CPointer(net.dtype)(net), codegen
 

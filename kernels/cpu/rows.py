@@ -1,6 +1,6 @@
 """Rows by index, scaled on the way: how uint8 images become a batch. Reference twin: `kernels.reference.inference`."""
 from .jit import operation
-from .operands import apart, indices, output
+from .operands import apart, contiguous, indices, output
 from .pointers import at, constant, get, put
 
 
@@ -18,7 +18,8 @@ def gather(x, rows, scale, out):
     k = x.shape[1]
     if out.shape[0] != rows.shape[0] or out.shape[1] != k:
         raise ValueError("gather: needs x (any, k), rows (m,), out (m, k)")
-    if not (apart(out, x) and apart(out, rows)):
+    contiguous((x, rows, out))
+    if not apart((out,), (x, rows)):
         raise ValueError("gather: out is written and must not share memory with x or rows")
     factor = constant(scale, at(out, 0))
     for i in range(rows.shape[0]):

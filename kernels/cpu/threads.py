@@ -3,13 +3,16 @@
 A `Team` is the calling thread and its helpers, all running the same compiled function without the GIL, once per
 chunk of training steps. Inside, they share work through counters (`take`) and meet at `barrier`: two meetings
 a step, no call into a threading layer, nothing compiled with parallel=True. So any number of Python threads may
-train at once, a forked child starts helpers of its own, and OpenMP, TBB and workqueue play no part.
+train at once, a forked child starts helpers of its own, and OpenMP, TBB and workqueue play no part. Where no helpers
+can be had, the caller does all of the work: the same bits, later.
 
 A waiting thread spins for some microseconds, then gives its core to whoever wants it.
 """
+import _thread
+import logging
 import os
 import sys
-from concurrent.futures import ThreadPoolExecutor, wait
+from _queue import Empty, SimpleQueue  # not from queue, where gevent puts its own
 
 import numpy as np
 from llvmlite import ir
@@ -17,7 +20,10 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from ..cores import available_cores
 from .jit import inlined, outlined
+
+log = logging.getLogger("fastmlp")
 
 # Words of the control array, two cache lines apart so that two never share one.
 ARRIVED, GENERATION, ROWS_TAKEN, WEIGHTS_TAKEN, STOP = range(0, 80, 16)
@@ -116,16 +122,6 @@ def barrier(control, threads):
 
 # ------------------------------------------------------------------------------- outside
 
-def available_cores():
-    """Cores this process may use: its affinity, cut by FASTMLP_NUM_THREADS, OMP_NUM_THREADS or NUMBA_NUM_THREADS."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    for name in ("FASTMLP_NUM_THREADS", "OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):
-        limit = os.environ.get(name, "")
-        if limit.isdigit() and int(limit) > 0:
-            cores = min(cores, int(limit))
-    return cores
-
-
 def choose_threads(n_threads, flops):
     """`n_threads` if given; else all available cores, or one where a step's `flops` are too few to share."""
     if n_threads is not None:
@@ -164,23 +160,119 @@ class Pace:
         self._choices[threads] = [*self._choices[threads], seconds_per_step][-self.TRIES:]
 
 
+START_SECONDS = 10           # within which a helper that was started must be running
+_no_helpers = ""             # why none are started any more: they were, and did not run
+
+
+def _system_threads():
+    """start_new_thread of the operating system's threads. gevent and eventlet put greenlets in their place, which run
+    only when their neighbours let them: a helper that spins at a barrier lets nobody."""
+    if "gevent.monkey" in sys.modules:
+        return sys.modules["gevent.monkey"].get_original("_thread", "start_new_thread")
+    if "eventlet.patcher" in sys.modules:
+        return sys.modules["eventlet.patcher"].original("_thread").start_new_thread
+    return _thread.start_new_thread
+
+
+class _Task:
+    """A call that a helper is to make. `bell` gets an item when it is `done`; `error` is what it raised."""
+
+    def __init__(self, function, arguments):
+        self.function, self.arguments = function, arguments
+        self.bell, self.done, self.error = SimpleQueue(), False, None
+
+    def run(self):
+        try:
+            self.function(*self.arguments)
+        except BaseException as error:
+            self.error = error
+        self.done = True
+        self.bell.put(None)
+
+    def wait(self):
+        # Ctrl-C may come after the bell was heard: whoever then waits again looks before he listens.
+        while not self.done:
+            self.bell.get()
+
+
+def _help(tasks, running, ended, bell):
+    """What a helper does. It knows nothing of `_Helpers`, whose end is its own."""
+    running.put(_thread.get_native_id())
+    while (task := tasks.get()) is not None:
+        task.run()
+        del task                                       # and with it the arrays
+    ended.append(None)
+    bell.put(None)
+
+
+class _Helpers:
+    """`count` threads that wait for tasks. RuntimeError if they cannot be started, or are none of the system's."""
+
+    def __init__(self, count):
+        self.pid, self._count, self._tasks = os.getpid(), 0, SimpleQueue()
+        self._ended, self._bell = [], SimpleQueue()
+        running, start = SimpleQueue(), _system_threads()
+        try:
+            for _ in range(count):
+                self._count += 1                       # first: to end one too many does no harm
+                start(_help, (self._tasks, running, self._ended, self._bell))
+            if _thread.get_native_id() in {running.get(timeout=START_SECONDS) for _ in range(count)}:
+                raise RuntimeError("what is started as a thread is none")
+        except Empty:
+            raise TimeoutError(f"threads that were started did not run within {START_SECONDS} s") from None
+
+    def submit(self, function, *arguments):
+        task = _Task(function, arguments)
+        self._tasks.put(task)
+        return task
+
+    def end(self):
+        """Every helper ends when it has done what it was given."""
+        if self.pid == os.getpid():                    # in a forked child there are none
+            for _ in range(self._count):
+                self._tasks.put(None)
+
+    def shutdown(self):
+        """Ends the helpers, and waits for it."""
+        self.end()
+        while len(self._ended) < self._count:
+            self._bell.get()
+
+    def __del__(self):
+        if os is not None and os.getpid is not None:   # the interpreter may be on its way out
+            self.end()
+
+
 class Team:
     """`threads` threads, of which the caller is number 0. A context manager: leaving it ends the helpers."""
 
     def __init__(self, threads):
         self.threads = threads
         self.control = np.zeros(CONTROL_WORDS, np.int64)
-        self._helpers = self._new_helpers()
-
-    def _new_helpers(self):
-        return ThreadPoolExecutor(self.threads - 1, "fastmlp") if self.threads > 1 else None
+        self._helpers, self._alone = None, False
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
-        if self._helpers:
+        if self._helpers and self._helpers.pid == os.getpid():
             self._helpers.shutdown()
+        self._helpers = None
+
+    def _find_helpers(self):
+        """Whether there are helpers, started now if need be."""
+        global _no_helpers
+        if self._helpers is not None and self._helpers.pid != os.getpid():
+            self._helpers = None                       # of the process that we were forked from
+        if self._helpers is None and not self._alone and not _no_helpers:
+            try:
+                self._helpers = _Helpers(self.threads - 1)
+            except (RuntimeError, TimeoutError, MemoryError) as error:
+                self._alone = True
+                if isinstance(error, TimeoutError):
+                    _no_helpers = str(error)
+                log.warning("no helper threads (%s): one thread does all the work, to the same result", error)
+        return self._helpers is not None
 
     def run(self, function, *arguments, threads=None):
         """Runs function(thread, threads, control, *arguments) on every thread, or on the first `threads`; returns
@@ -189,30 +281,32 @@ class Team:
         An exception in the caller, Ctrl-C before it entered compiled code above all, releases helpers that wait for it.
         """
         threads = threads or self.threads
-        if threads == 1:
+        # Once the interpreter is being finalized its other threads cannot run Python.
+        if threads == 1 or sys.is_finalizing() or not self._find_helpers():
             function(0, 1, self.control, *arguments)
             return
         self.control[:] = 0
-        futures, finished = [], False
+        tasks, finished = [], False
         try:
             for thread in range(1, threads):
-                futures.append(self._helpers.submit(function, thread, threads, self.control, *arguments))
+                tasks.append(self._helpers.submit(function, thread, threads, self.control, *arguments))
             function(0, threads, self.control, *arguments)
             finished = True
         finally:
-            self._settle(futures, finished)
+            self._settle(tasks, finished)
 
-    def _settle(self, futures, finished):
+    def _settle(self, tasks, finished):
         """Waits for the helpers. Ctrl-C waits with us: nobody may work on buffers that the caller has let go.
 
-        If the caller did not finish, the helpers end: Ctrl-C may have come after one was started and before it was
-        noted among the futures.
+        If the caller did not finish, the helpers end: Ctrl-C may have come after one was given its task and before that
+        was noted.
         """
         interrupt = None
         while True:
             try:
                 if finished:
-                    wait(futures)
+                    for task in tasks:
+                        task.wait()
                 else:
                     self.control[STOP] = 1
                     self._helpers.shutdown()
@@ -220,8 +314,9 @@ class Team:
             except KeyboardInterrupt as error:
                 interrupt = error
         if not finished:
-            self.control, self._helpers = np.zeros(CONTROL_WORDS, np.int64), self._new_helpers()
+            self.control, self._helpers = np.zeros(CONTROL_WORDS, np.int64), None
         if interrupt is not None:
             raise interrupt
-        for future in futures:
-            future.result()
+        for task in tasks:
+            if task.error is not None:
+                raise task.error

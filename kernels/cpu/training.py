@@ -8,8 +8,8 @@ from time import perf_counter
 
 import numpy as np
 
-from .. import update_rules
-from ..losses import SOFTMAX_XENT
+from .. import activations, update_rules
+from ..losses import SOFTMAX_CROSS_ENTROPY
 from .arrange import room_for_arranging
 from .epoch import Recipe, Slots, Totals, infer_blocks, train_steps
 from .few import FEW_ROWS, infer_few
@@ -28,7 +28,16 @@ from .layout import (
 )
 from .narrow import NarrowWork, train_narrow_steps
 from .network import Data, Net, Work
-from .operands import as_tuple, check_answers, check_flat, check_indices, check_net, check_recipe, check_rows
+from .operands import (
+    as_tuple,
+    check_answers,
+    check_apart,
+    check_flat,
+    check_indices,
+    check_net,
+    check_recipe,
+    check_rows,
+)
 from .simd import ROWS
 from .sparse import room_for_lists
 from .threads import SERIAL_FLOPS, Pace, Team, choose_threads
@@ -136,16 +145,21 @@ def prepare(parameters, sizes, activations, *, dropout, loss, rule, hyper, l2, b
     sizes = tuple(int(s) for s in as_tuple("sizes", sizes))
     activations, dropout = as_tuple("activations", activations), as_tuple("dropout", dropout)
     check_net(parameters, sizes, activations, n_threads)
-    check_recipe(sizes, dropout, loss, rule, update_rules.SLOTS, hyper, batch_size)
+    check_recipe(sizes, dropout, loss, rule, hyper, batch_size)
     recipe = Recipe(int(batch_size), int(loss), float(loss_parameter), int(rule), np.asarray(hyper, np.float64),
                     float(l2), float(alpha), int(seed), tasks_of((), parameters.dtype))
     return State(parameters, sizes, activations, dropout, recipe, float(scale), n_threads)
 
 
+def is_readable_in_place(array, dtype):
+    """Whether compiled code can read the array where it lies."""
+    return array.dtype == dtype and array.flags.c_contiguous and array.flags.aligned
+
+
 def as_input(array, dtype):
     """The array as compiled code takes its inputs: C-contiguous, aligned and read-only, so that a user's
     read-only or memory-mapped array has the type that is compiled already."""
-    if type(array) is not np.ndarray or array.dtype != dtype or not (array.flags.c_contiguous and array.flags.aligned):
+    if type(array) is not np.ndarray or not is_readable_in_place(array, dtype):
         array = np.require(array, dtype, "CA")
     array = array.view(np.ndarray)
     array.flags.writeable = False
@@ -183,7 +197,7 @@ def make_ready(state, x):
 def is_arranged(state):
     """Whether the rows of a batch are sorted by class. It changes the order of sums, so it must not depend on the data
     seen first, sparse or not. Masks of dropout go by a row's place."""
-    return (state.recipe.loss == SOFTMAX_XENT and state.sizes[-1] <= ARRANGED_CLASSES
+    return (state.recipe.loss == SOFTMAX_CROSS_ENTROPY and state.sizes[-1] <= ARRANGED_CLASSES
             and state.sizes[0] * state.sizes[1] >= ARRANGED_WEIGHTS and not state.net.dropout.any())
 
 
@@ -249,9 +263,9 @@ def forward(parameters, sizes, activations, x, scale, n_threads, out):
     dtype = parameters.dtype
     check_rows(x, sizes[0], dtype)
     if not isinstance(out, np.ndarray) or out.shape != (len(x), sizes[-1]) or out.dtype != dtype \
-            or not out.flags.carray or np.may_share_memory(out, x):
-        raise ValueError(f"out must be a C-contiguous writable {dtype} array of shape {(len(x), sizes[-1])}, "
-                         "apart from x")
+            or not out.flags.carray:
+        raise ValueError(f"out must be a C-contiguous writable {dtype} array of shape {(len(x), sizes[-1])}")
+    check_apart({"out": out}, {"x": x, "parameters": parameters})
     if len(x) == 0:
         return
     nothing = np.empty(0, dtype)
@@ -299,6 +313,7 @@ def check_slots(state, s1, s2, written=False):
 def read_optimizer(state, s1, s2):
     """Copies the optimizer's slots out; arrays of size 0 for slots that its rule does not use."""
     check_slots(state, s1, s2, written=True)
+    check_apart({"s1": s1, "s2": s2}, {})
     for flat, w, b in ((s1, state.slots.w1, state.slots.b1), (s2, state.slots.w2, state.slots.b2)):
         if flat.size:
             from_panels(flat, state.net.table, w, b)
@@ -320,13 +335,13 @@ def write_optimizer(state, step, s1, s2):
 def warm_up(dtype):
     """Compiles, or loads from the cache, all that training and inference enter for one dtype."""
     dtype = np.dtype(dtype)
-    sizes, codes = (3, 2, 2), (0, 0)
+    sizes, codes = (3, 2, 2), (activations.IDENTITY,) * 2
     parameters = np.zeros(14, dtype)
     labels, none, no_weights = np.zeros(2, np.int64), np.empty((0, 0), dtype), np.empty(0, dtype)
     x = np.ones((2, 3), dtype)
     for rate in (0.0, 0.5):                  # with dropout no net is narrow
-        state = prepare(parameters, sizes, codes, dropout=(rate, 0.0), loss=0, rule=update_rules.SGD,
-                        hyper=(0, 0, 0, 0), l2=0.0, batch_size=2, scale=1.0, seed=0, n_threads=1)
+        state = prepare(parameters, sizes, codes, dropout=(rate, 0.0), loss=SOFTMAX_CROSS_ENTROPY,
+                        rule=update_rules.SGD, hyper=(0, 0, 0, 0), l2=0.0, batch_size=2, scale=1.0, seed=0, n_threads=1)
         train_epoch(state, x, labels, none, no_weights, np.arange(2), np.zeros(1))
     evaluate(state, x, labels, none, no_weights)
     read_parameters(state, parameters)

@@ -6,11 +6,11 @@ Read `dense` first (the products, with what is fused onto them; large ones are c
 
 `tile`, `tensor_core`, `ptx` a block's part of a product · `scalars`, `philox`, `optimizer` what is done to one number ·
 `control`, `data`, `network`, `gradient`, `machine` a training step, whole or in halves, as launches on a GPU ·
-`ops`, `loss_ops`, `perceptron`, `one_against_rest` operations on anybody's arrays, by `operands` and `streams` checked
-and queued · `functions` for anybody's own kernels · `cublas`, `shims`, `disk_cache` cuBLAS, Numba and its machine code
+`ops`, `loss_ops`, `perceptron` operations on anybody's arrays, by `operands` and `streams` checked and queued ·
+`functions` for anybody's own kernels · `cublas`, `shims`, `disk_cache` cuBLAS, Numba and its machine code
 """
-from .loss_ops import pointwise_loss, sigmoid_xent, softmax_xent, squared_error
-from .one_against_rest import perceptron_epoch, shuffle
+from ..renamed import new_name
+from .loss_ops import pointwise_loss, sigmoid_cross_entropy, softmax_cross_entropy, squared_error
 from .ops import dense_backward, dense_forward, dropout, gather, update
 from .ops import philox_words as philox
 from .perceptron import perceptron_batch, perceptron_online
@@ -34,7 +34,7 @@ def on(index=None):
 def __getattr__(name):
     if name in _TRAINING:
         return getattr(on(), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return globals()[new_name(__name__, name)]
 
 
 def __dir__():
@@ -42,7 +42,7 @@ def __dir__():
 
 
 __all__ = [
-    "dense_backward", "dense_forward", "dropout", "gather", "perceptron_batch", "perceptron_epoch",
-    "perceptron_online", "philox", "pointwise_loss", "shuffle", "sigmoid_xent", "softmax_xent", "squared_error",
+    "dense_backward", "dense_forward", "dropout", "gather", "perceptron_batch", "perceptron_online",
+    "philox", "pointwise_loss", "sigmoid_cross_entropy", "softmax_cross_entropy", "squared_error",
     "update", "on", *_TRAINING,
 ]

@@ -1,6 +1,6 @@
-"""Data sets in a GPU's memory: what is trained on, and what the net is judged by.
+"""Data sets in a GPU's memory: what is trained on, and what the net is evaluated on.
 
-Each of the two stays until another takes its place. Arrays from the host are copied into the memory of those before
+Each of the two is kept until another replaces it. Arrays from the host are copied into the memory of those before
 them where they fit: a graph that reads from there serves them as well, and windows of a file that is larger than memory
 cost one graph, not one each. (The last window of an epoch is shorter, and fits.) Arrays that lie on the GPU already are
 read where they are; for others of them the graph is captured anew.
@@ -12,7 +12,7 @@ import numpy as np
 from .operands import is_given
 from .streams import is_on_gpu
 
-TRAINED, JUDGED = "trained", "judged"
+TRAINED, EVALUATED = "trained", "evaluated"
 
 
 @dataclass(eq=False)
@@ -35,7 +35,7 @@ class Data:
 
 
 def make_data(machine, x, dtype, labels=None, targets=None, weights=None):
-    """`Data` in the machine's memory, from arrays of either place."""
+    """`Data` in the machine's memory, from arrays on the host or the GPU."""
     def there(array, kind):
         if not is_given(array):
             return machine.zeros(1, kind)
@@ -53,11 +53,11 @@ def check_kind(x, dtype):
         raise TypeError(f"x must be uint8 or {np.dtype(dtype)}, got {kind}")
 
 
-def fits(data, x, *answers):
+def fits(data, x, *others):
     """Whether these arrays can be copied into the memory of `data`."""
-    return (data.copied and not any(map(is_on_gpu, (x, *answers))) and x.dtype == data.x.dtype
+    return (data.copied and not any(map(is_on_gpu, (x, *others))) and x.dtype == data.x.dtype
             and x.shape[1] == data.features and x.size <= data.x.size
-            and all(array.size <= there.size for array, there in zip(answers, data.arrays[1:], strict=True)
+            and all(array.size <= there.size for array, there in zip(others, data.arrays[1:], strict=True)
                     if is_given(array)))
 
 
@@ -74,12 +74,12 @@ def resident(state, role, *arrays):
     for seen, data in state.data.values():
         if all(a is b for a, b in zip(seen, arrays, strict=True)):
             return data
-    x, *answers = arrays
+    x, *others = arrays
     check_kind(x, state.dtype)
     _, data = state.data.pop(role, (None, None))         # an interrupted copy must not be taken for what was there
     if data is not None and fits(data, *arrays):
         refill(state.machine, data, *arrays)
     else:
-        data = make_data(state.machine, x, state.dtype, *answers)
+        data = make_data(state.machine, x, state.dtype, *others)
     state.data[role] = arrays, data
     return data

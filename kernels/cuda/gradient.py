@@ -14,21 +14,20 @@ from .control import CONSTANTS, L2, LENGTH, STEP
 from .dense import ELEMENTWISE
 from .machine import Launch
 from .network import blocks
-from .ops import STEP_CONSTANTS
 from .optimizer import define
 from .shims import cuda
 
 
 @functools.cache
 def kernel(dtype):
-    held, move = define(dtype).held, define(dtype).move
+    in_registers, move = define(dtype).in_registers, define(dtype).move
 
     @cuda.jit
     def apply_gradient(rule, at, weights, count, constants, w, g, s1, s2):
         """The optimizer on a layer: `count` parameters from `at` on, the first `weights` of them no biases."""
         i = cuda.blockIdx.x * ELEMENTWISE + cuda.threadIdx.x
         if i < count:
-            move(rule, held(constants), g[at + i], i < weights, w, at + i, s1, s2, at + i)
+            move(rule, in_registers(constants), g[at + i], i < weights, w, at + i, s1, s2, at + i)
 
     return apply_gradient
 
@@ -41,7 +40,7 @@ def half_of(state):
     half.s1, half.s2 = state.gradients, zeros(1, state.dtype)
     half.control, half.sums, half.constants = zeros(LENGTH, np.int64), zeros(4, np.float64), zeros(CONSTANTS,
                                                                                                   state.dtype)
-    half.order, half.rates = zeros(state.recipe.batch, np.int64), zeros(1, np.float64)
+    half.order, half.all_constants = zeros(state.recipe.batch, np.int64), zeros(L2, state.dtype)
     half.data, half.graph, half.inference = {}, None, None
     return half
 
@@ -65,7 +64,7 @@ def batch_gradient(training, state, x, labels, targets, weights, rows, share):
             state.gradients = machine.zeros(int(state.parameters.shape[0]), state.dtype)
             state.half = half_of(state)
         state.gradients[:] = 0
-        set_step(state.half, step)                             # it is part of the place of dropout's masks
+        set_step(state.half, step)                             # dropout's masks depend on it
     rates = np.full(min(1, len(rows)), share, np.float64)
     return training.train_epoch(state.half, x, labels, targets, weights, rows, rates)
 
@@ -74,13 +73,13 @@ def apply_gradients(state, learning_rate):
     """One optimizer step by state.gradients. Arguments: `kernels`."""
     machine, recipe, step = state.machine, state.recipe, state.step + 1
     constants = np.empty(CONSTANTS, state.dtype)
-    constants[:L2] = STEP_CONSTANTS(recipe.rule, [float(h) for h in recipe.hyper], float(learning_rate), step)
+    constants[:L2] = update_rules.step_constants(recipe.rule, recipe.hyper, learning_rate, step)
     constants[L2] = recipe.l2
     with machine.current():
         here = state.half.constants
         machine.write(here, constants)
         machine.run(machine.prepared([
-            Launch(kernel(state.dtype), (blocks(count, ELEMENTWISE), 1), ELEMENTWISE, (
+            Launch(kernel(state.dtype), blocks(count, ELEMENTWISE), ELEMENTWISE, (
                 recipe.rule, layer.w_at, layer.n_in * layer.n_out, count, here, state.parameters, state.gradients,
                 state.s1, state.s2))
             for layer in state.work.layers for count in [(layer.n_in + 1) * layer.n_out]]))

@@ -1,7 +1,7 @@
 """Large products are cuBLAS's (`cublas`); what `dense` fuses onto a product are kernels of their own here.
 
     finish_forward   y = dropout(f(z + b)) in place of z = x W, and f' (times what dropout does) into `slopes`
-    times_slopes     dz = product ⊙ dz, where dz held slopes
+    times_slopes     dz = product ⊙ dz, where dz was slopes
     clear_rows       0 into all rows from ROWS on
     column_sums      db = Σ_rows dz: 32 columns a block, 32 groups of rows, added up in their order
     update           the optimizer on a layer's gradient, the sum of `pieces` of it in their order
@@ -31,7 +31,8 @@ from types import SimpleNamespace
 from typing import NamedTuple
 
 from . import optimizer
-from .control import ROWS, STEP
+from .control import ROWS, STEP, index
+from .losses import ends_block
 from .philox import dropped
 from .scalars import functions
 from .shims import cuda
@@ -41,7 +42,7 @@ THREADS = 256
 PROCESSORS, PIECE = 132, 512     # multiprocessors of an H100; rows of a piece at least
 CLEARING = 128                   # blocks of clear_rows, which mostly finds nothing to do
 COLUMNS, SUMMING = 32, 1024      # columns and threads of a block of column_sums
-GROUPS = SUMMING // COLUMNS      # of rows
+GROUPS = SUMMING // COLUMNS      # of rows: 32, as `losses.ends_block` has it
 
 
 class Product(NamedTuple):
@@ -76,7 +77,8 @@ def pieces_of(rows, tiles):
 
 @functools.cache
 def kernels(dtype):
-    with_slope, held, move = functions(dtype).with_slope, optimizer.define(dtype).held, optimizer.define(dtype).move
+    with_slope, rules = functions(dtype).with_slope, optimizer.define(dtype)
+    in_registers, move = rules.in_registers, rules.move
     zero = dtype(0)
 
     @cuda.jit
@@ -86,10 +88,10 @@ def kernels(dtype):
         r = i // n
         if r < control[ROWS]:
             c = i - r * n
-            value, rise = with_slope(activation, y[y_at + i] + b[b_at + c])
+            value, slope = with_slope(activation, y[y_at + i] + b[b_at + c])
             if training != 0:
-                value, rise = dropped(value, rise, factor, threshold, r, c, layer, control[STEP], seed)
-                slopes[slopes_at + i] = rise
+                value, slope = dropped(value, slope, factor, threshold, r, c, layer, control[STEP], seed)
+                slopes[slopes_at + i] = slope
             y[y_at + i] = value
 
     @cuda.jit
@@ -111,8 +113,12 @@ def kernels(dtype):
         c = cuda.blockIdx.x * COLUMNS + t % COLUMNS
         total = zero
         if c < n:
+            part = zero
             for r in range(t // COLUMNS, control[ROWS], GROUPS):
-                total += dz[dz_at + r * n + c]
+                part += dz[index(dz_at + r * n + c)]
+                if ends_block(r):
+                    total, part = total + part, zero
+            total += part
         shared[t] = total
         cuda.syncthreads()
         if t < COLUMNS and c < n:
@@ -127,7 +133,7 @@ def kernels(dtype):
             total = gradient[i]
             for piece in range(1, pieces):
                 total += gradient[piece * count + i]
-            move(rule, held(constants), total, i < k * n, w, w_at + i, s1, s2, w_at + i)
+            move(rule, in_registers(constants), total, i < k * n, w, w_at + i, s1, s2, w_at + i)
 
     return SimpleNamespace(finish_forward=finish_forward, times_slopes=times_slopes, clear_rows=clear_rows,
                            column_sums=column_sums, update=update)

@@ -3,7 +3,6 @@
 `training` takes a machine as an argument, and so the tests can put NumPy arrays and simulated kernels in its place.
 """
 import contextlib
-import functools
 import threading
 from collections import deque
 from typing import NamedTuple
@@ -22,21 +21,20 @@ class Launch(NamedTuple):
     """One kernel call, to be run now or captured in a graph."""
 
     kernel: object
-    grid: tuple
+    blocks: int
     threads: int
     arguments: tuple
 
 
 class Gpu:
-    """The GPU of that number; None takes the one that is current in CuPy when it is first used."""
+    """The GPU of that number."""
 
-    def __init__(self, index=None):
+    def __init__(self, index):
         import cupy
 
         from .disk_cache import keep
 
-        self.cupy, self.keep = cupy, keep
-        self.index = cupy.cuda.Device().id if index is None else index
+        self.cupy, self.keep, self.index = cupy, keep, index
         with cupy.cuda.Device(self.index):
             self.stream = cupy.cuda.Stream(non_blocking=True)
         self.numba_stream = cuda.external_stream(self.stream.ptr)
@@ -107,8 +105,8 @@ class Gpu:
             if isinstance(launch, Product):
                 cublas.multiply(launch, self.stream.ptr)
             else:
-                kernel, grid, threads, arguments = launch
-                kernel[grid, threads, self.numba_stream](*arguments)
+                kernel, blocks, threads, arguments = launch
+                kernel[blocks, threads, self.numba_stream](*arguments)
 
     def capture(self, launches, repeats):
         """A graph of `repeats` times these launches, all of them run before: compiling cannot be captured, nor what
@@ -130,6 +128,16 @@ class Gpu:
             self.waiting.popleft().synchronize()
 
 
-@functools.cache
+_GPUS, _ONE_AT_A_TIME = {}, threading.Lock()
+
+
 def gpu(index=None):
-    return Gpu(index)
+    """The one `Gpu` of that number; None: of the one that is current in CuPy."""
+    if index is None:
+        import cupy
+
+        index = cupy.cuda.Device().id
+    with _ONE_AT_A_TIME:
+        if index not in _GPUS:
+            _GPUS[index] = Gpu(index)
+        return _GPUS[index]

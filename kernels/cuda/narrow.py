@@ -31,7 +31,7 @@ import numpy as np
 
 from .. import activations as codes
 from . import losses, network, optimizer
-from .control import ROWS, STEP, row_number
+from .control import ROWS, STEP, index, row_number
 from .machine import Launch
 from .philox import dropped, keep_threshold
 from .scalars import functions
@@ -51,8 +51,6 @@ SHARED_BYTES = 48 * 1024         # what every GPU gives a block that does not as
 # What `product` does with the numbers that it finds: overwrite them, add to them, multiply them by its own.
 OVERWRITE, ADD, MULTIPLY = range(3)
 
-place = np.uint64                # an index that is not negative: see `tile`
-
 
 @dataclass(frozen=True)
 class Plan:
@@ -68,7 +66,7 @@ def odd(count):
 
 
 def capacity(dtype):
-    """Elements of shared memory, beside the sums of the warps."""
+    """Elements of shared memory, next to the sums of the warps."""
     return (SHARED_BYTES - 8 * WARPS) // np.dtype(dtype).itemsize
 
 
@@ -113,11 +111,11 @@ def launch(state, data):
     recipe, work, dtype, plan = state.recipe, state.work, state.dtype, state.plan
     factors = state.machine.upload(np.array([1 / (1 - layer.rate) for layer in work.layers], dtype))
     table = state.machine.upload(table_of(work.layers, plan))
-    return Launch(kernel(dtype), (1, 1), THREADS, (
+    return Launch(kernel(dtype), 1, THREADS, (
         STEPS, table, len(work.layers), plan.rows, plan.weights, factors, data.x, dtype(recipe.scale), data.labels,
-        data.targets, data.weights, state.order, state.rates, recipe.rule, state.hyper, recipe.l2, recipe.alpha,
-        recipe.loss, dtype(recipe.parameter), network.right_unit(recipe.loss, state.sizes[-1]), recipe.seed,
-        state.parameters, state.s1, state.s2, work.losses, work.right, state.control, state.sums, state.constants))
+        data.targets, data.weights, state.order, state.all_constants, recipe.rule, recipe.l2, recipe.alpha, recipe.loss,
+         dtype(recipe.parameter), network.correct_unit(recipe.loss, state.sizes[-1]), recipe.seed,
+        state.parameters, state.s1, state.s2, work.losses, work.correct, state.control, state.sums, state.constants))
 
 
 @device
@@ -130,7 +128,8 @@ def spread(shift):
 @functools.cache
 def kernel(dtype):
     zero, one, elements, identity = dtype(0), dtype(1), capacity(dtype), codes.IDENTITY
-    with_slope, held, move = functions(dtype).with_slope, optimizer.define(dtype).held, optimizer.define(dtype).move
+    with_slope, rules = functions(dtype).with_slope, optimizer.define(dtype)
+    in_registers, move = rules.in_registers, rules.move
     loss_of_row, step = losses.kernels(dtype).loss_of_row, step_kernels(dtype)
     advance, weigh_rows, set_constants = step.advance, step.weigh_rows, step.set_constants
 
@@ -142,27 +141,27 @@ def kernel(dtype):
         columns a thread at a time; beyond the edge, its first row or column once more.
         """
         first_i, first_j, down, across = spread(shift)
-        a_step, b_step = place(a_step), place(b_step)
+        a_step, b_step = index(a_step), index(b_step)
         for i in range(first_i, rows, 2 * down):
             other_i = i + down if i + down < rows else i
             for j in range(first_j, columns, 2 * across):
                 other_j = j + across if j + across < columns else j
-                c00, c01 = place(c_at + i * c_row + j), place(c_at + i * c_row + other_j)
-                c10, c11 = place(c_at + other_i * c_row + j), place(c_at + other_i * c_row + other_j)
+                c00, c01 = index(c_at + i * c_row + j), index(c_at + i * c_row + other_j)
+                c10, c11 = index(c_at + other_i * c_row + j), index(c_at + other_i * c_row + other_j)
                 s00 = s01 = s10 = s11 = zero
                 if what == ADD:
                     s00, s01, s10, s11 = shared[c00], shared[c01], shared[c10], shared[c11]
-                a0, a1 = place(a_at + i * a_row), place(a_at + other_i * a_row)
-                b0, b1 = place(b_at + j * b_column), place(b_at + other_j * b_column)
-                left = place(depth)
-                while left > place(0):                      # a range would cost more than the products
+                a0, a1 = index(a_at + i * a_row), index(a_at + other_i * a_row)
+                b0, b1 = index(b_at + j * b_column), index(b_at + other_j * b_column)
+                left = index(depth)
+                while left > index(0):                      # a range would cost more than the products
                     u0, u1, v0, v1 = shared[a0], shared[a1], shared[b0], shared[b1]
                     s00 += u0 * v0
                     s01 += u0 * v1
                     s10 += u1 * v0
                     s11 += u1 * v1
                     a0, a1, b0, b1 = a0 + a_step, a1 + a_step, b0 + b_step, b1 + b_step
-                    left -= place(1)
+                    left -= index(1)
                 if what == MULTIPLY:
                     s00, s01, s10, s11 = s00 * shared[c00], s01 * shared[c01], s10 * shared[c10], s11 * shared[c11]
                 shared[c00], shared[c01], shared[c10], shared[c11] = s00, s01, s10, s11
@@ -175,7 +174,7 @@ def kernel(dtype):
             first_i, first_j, down, across = spread(table[layer, SHIFT_OUT])
             for i in range(first_i, table[layer, N_IN] + 1, down):
                 for j in range(first_j, n_out, across):
-                    here, there = place(at + i * row + j), place(flat + i * n_out + j)
+                    here, there = index(at + i * row + j), index(flat + i * n_out + j)
                     if back:
                         w[there] = shared[here]
                     else:
@@ -187,7 +186,7 @@ def kernel(dtype):
         for layer in range(layers):
             at, row = table[layer, X_AT] + table[layer, N_IN], table[layer, X_ROW]
             for r in range(cuda.threadIdx.x, block_rows, THREADS):
-                shared[place(at + r * row)] = one
+                shared[index(at + r * row)] = one
 
     @device
     def gather(table, x, scale, order, control, first, m, shared):
@@ -197,7 +196,7 @@ def kernel(dtype):
         for r in range(first_r, m, down):
             source = row_number(control, order, first + r) * k
             for c in range(first_c, k, across):
-                shared[place(at + r * row + c)] = dtype(x[place(source + c)]) * scale
+                shared[index(at + r * row + c)] = dtype(x[index(source + c)]) * scale
 
     @device
     def forward(table, layer, factor, step, seed, first, m, shared):
@@ -210,11 +209,11 @@ def kernel(dtype):
         first_r, first_c, down, across = spread(shift)
         for r in range(first_r, m, down):
             for c in range(first_c, n, across):
-                here = place(y_at + r * y_row + c)
-                value, rise = with_slope(activation, shared[here])
-                value, rise = dropped(value, rise, factor, threshold, first + r, c, layer, step, seed)
+                here = index(y_at + r * y_row + c)
+                value, slope = with_slope(activation, shared[here])
+                value, slope = dropped(value, slope, factor, threshold, first + r, c, layer, step, seed)
                 shared[here] = value
-                shared[place(dz_at + r * dz_row + c)] = rise
+                shared[index(dz_at + r * dz_row + c)] = slope
 
     @device
     def backward(table, layer, m, shared):
@@ -233,21 +232,21 @@ def kernel(dtype):
     @device
     def move_weights(table, layers, gradients_at, rule, constants, s1, s2, shared):
         """The optimizer, and zero for the next step's gradients, by the thread that has summed them up."""
-        step = held(constants)
+        step = in_registers(constants)
         for layer in range(layers):
             n_in, n_out, row = table[layer, N_IN], table[layer, N_OUT], table[layer, DZ_ROW]
             first_i, first_j, down, across = spread(table[layer, SHIFT_OUT])
             for i in range(first_i, n_in + 1, down):
                 for j in range(first_j, n_out, across):
-                    at = place(table[layer, W_AT] + i * row + j)
-                    slope_at = place(table[layer, W_AT] + gradients_at + i * row + j)
+                    at = index(table[layer, W_AT] + i * row + j)
+                    slope_at = index(table[layer, W_AT] + gradients_at + i * row + j)
                     move(rule, step, shared[slope_at], i < n_in, shared, at, s1, s2,
-                         place(table[layer, FLAT_AT] + i * n_out + j))
+                         index(table[layer, FLAT_AT] + i * n_out + j))
                     shared[slope_at] = zero
 
     @cuda.jit(launch_bounds=THREADS)
     def train_narrow(steps, table, layers, block_rows, gradients_at, factors, x, scale, labels, targets, weights, order,
-                     rates, rule, hyper, l2, alpha, loss, parameter, right_unit, seed, w, s1, s2, losses, right,
+                     all_constants, rule, l2, alpha, loss, parameter, correct_unit, seed, w, s1, s2, losses, correct,
                      control, sums, constants):
         shared = cuda.shared.array(elements, dtype)
         partial = cuda.shared.array(WARPS, double)
@@ -258,7 +257,7 @@ def kernel(dtype):
         times_slope = 1 if table[last, ACTIVATION] != identity else 0
         copy_weights(table, layers, False, w, shared)
         for i in range(t, gradients_at, THREADS):
-            shared[place(gradients_at + i)] = zero
+            shared[index(gradients_at + i)] = zero
         put_ones(table, layers, block_rows, shared)
         for _ in range(steps):
             rows = control[ROWS]
@@ -274,7 +273,7 @@ def kernel(dtype):
                 for r in range(t >> 5, m, WARPS):
                     loss_of_row(first + r, t & 31, loss, parameter, shared, z_at + r * z_row, table[last, N_OUT],
                                 labels, targets, weights, order, control, sums, times_slope, shared,
-                                dz_at + r * dz_row, losses, right)
+                                dz_at + r * dz_row, losses, correct)
                 cuda.syncthreads()
                 for layer in range(last, 0, -1):
                     backward(table, layer, m, shared)
@@ -283,9 +282,9 @@ def kernel(dtype):
                     gradient(table, layer, gradients_at, m, shared)
                 cuda.syncthreads()
             move_weights(table, layers, gradients_at, rule, constants, s1, s2, shared)
-            advance(0, weights, order, losses, right, right_unit, control, sums, partial)
+            advance(0, weights, order, losses, correct, correct_unit, control, sums, partial)
             weigh_rows(weights, order, l2, alpha, control, sums, constants, partial)
-            set_constants(rule, hyper, rates, control, constants)
+            set_constants(all_constants, control, constants)
         copy_weights(table, layers, True, w, shared)
 
     return train_narrow

@@ -56,7 +56,7 @@ class Work:
     h: object                        # the input and every layer's output
     dz: object                       # every layer's slopes, then its ∂loss/∂z
     losses: object                   # (rows,) of each row
-    right: object                    # (rows,) int64
+    correct: object                  # (rows,) int64
     product: object                  # what becomes of a layer first in the backward pass: dz Wᵀ, or dW and db
     precision: str                   # of cuBLAS's products
 
@@ -77,13 +77,13 @@ def blocks(count, size):
 def gather(work, data, order, control, scale, dtype):
     """The step's rows of x, scaled, as the first layer's input."""
     count = work.rows * data.features
-    return Launch(steps.kernels(dtype).gather, (blocks(count, steps.THREADS), 1), steps.THREADS,
+    return Launch(steps.kernels(dtype).gather, blocks(count, steps.THREADS), steps.THREADS,
                   (data.x, order, control, data.features, dtype(scale), work.h, 0))
 
 
 def elementwise(kernel, count, *arguments):
     """A launch of one of the kernels of `large`, a thread a number."""
-    return Launch(kernel, (blocks(count, large.THREADS), 1), large.THREADS, arguments)
+    return Launch(kernel, blocks(count, large.THREADS), large.THREADS, arguments)
 
 
 def forward(work, parameters, control, dtype, tiles, seed=0, training=False):
@@ -102,19 +102,19 @@ def forward(work, parameters, control, dtype, tiles, seed=0, training=False):
                             control, layer.n_out, *finish)]
         else:
             tile = tiles(dtype, work.rows, layer.n_out)
-            grid = blocks(layer.n_out, tile.columns), blocks(work.rows, tile.rows)
-            launches.append(Launch(dense.kernels(dtype, tile).forward, grid, tile.threads, (
-                work.h, layer.x_at, parameters, layer.w_at, parameters, layer.b_at, control, layer.n_in, layer.n_out,
-                *finish)))
+            launches.append(Launch(
+                dense.kernels(dtype, tile).forward, tile.count(work.rows, layer.n_out), tile.threads,
+                (work.h, layer.x_at, parameters, layer.w_at, parameters, layer.b_at, control, layer.n_in, layer.n_out,
+                 *finish)))
     return launches
 
 
 def loss(work, data, order, control, sums, code, parameter, dtype, training):
     """Every row's loss, and ∂loss/∂z of the last layer."""
     last = work.layers[-1]
-    return Launch(losses.kernels(dtype).row_loss, (blocks(work.rows, losses.WARPS), 1), 32 * losses.WARPS, (
+    return Launch(losses.kernels(dtype).row_loss, blocks(work.rows, losses.WARPS), 32 * losses.WARPS, (
         code, dtype(parameter), work.h, last.y_at, last.n_out, data.labels, data.targets, data.weights, order, control,
-        sums, int(training and last.activation != codes.IDENTITY), work.dz, last.dz_at, work.losses, work.right))
+        sums, int(training and last.activation != codes.IDENTITY), work.dz, last.dz_at, work.losses, work.correct))
 
 
 def backward(work, parameters, control, dtype, tiles):
@@ -130,9 +130,9 @@ def backward(work, parameters, control, dtype, tiles):
                             layer.n_in, work.dz, dx_at)]
         else:
             tile = tiles(dtype, work.rows, layer.n_in)
-            grid = blocks(layer.n_in, tile.columns), blocks(work.rows, tile.rows)
-            launches.append(Launch(dense.kernels(dtype, tile).input_gradient, grid, tile.threads, (
-                work.dz, layer.dz_at, parameters, layer.w_at, control, layer.n_in, layer.n_out, 1, work.dz, dx_at)))
+            launches.append(Launch(
+                dense.kernels(dtype, tile).input_gradient, tile.count(work.rows, layer.n_in), tile.threads,
+                (work.dz, layer.dz_at, parameters, layer.w_at, control, layer.n_in, layer.n_out, 1, work.dz, dx_at)))
     return launches
 
 
@@ -143,12 +143,11 @@ def weight_update(machine, work, parameters, s1, s2, control, constants, rule, d
     for layer in work.layers:
         optimizer = control, constants, rule, parameters, layer.w_at, s1, s2
         tile = tiles(dtype, layer.n_in + 1, layer.n_out)
-        grid = blocks(layer.n_out, tile.columns), blocks(layer.n_in + 1, tile.rows)
-        pieces = large.pieces_of(work.rows, grid[0] * grid[1])
+        pieces = large.pieces_of(work.rows, tile.count(layer.n_in + 1, layer.n_out))
         if handed_over(work.rows, layer.n_in, layer.n_out):
             launches += large_update(work, layer, dtype, *optimizer)
         elif pieces > 1:
-            launches += split_update(machine, work, layer, dtype, tile, grid, pieces, *optimizer)
+            launches += split_update(machine, work, layer, dtype, tile, pieces, *optimizer)
         else:
             fused.append(layer)
     if fused:
@@ -162,11 +161,10 @@ def fused_update(machine, work, layers, parameters, s1, s2, control, constants, 
     tile = tiles(dtype, widest.n_in + 1, widest.n_out)
     table, first = [], 0
     for layer in layers:
-        across = blocks(layer.n_out, tile.columns)
-        table.append((first, layer.w_at, layer.x_at, layer.dz_at, layer.n_in, layer.n_out, across))
-        first += across * blocks(layer.n_in + 1, tile.rows)
+        table.append((first, layer.w_at, layer.x_at, layer.dz_at, layer.n_in, layer.n_out))
+        first += tile.count(layer.n_in + 1, layer.n_out)
     table = machine.upload(np.array(table, np.int64))
-    return Launch(dense.kernels(dtype, tile).weight_update, (first, 1), tile.threads, (
+    return Launch(dense.kernels(dtype, tile).weight_update, first, tile.threads, (
         work.h, work.dz, table, len(layers), control, constants, rule, parameters, s1, s2))
 
 
@@ -175,24 +173,24 @@ def large_update(work, layer, dtype, control, *optimizer):
     own, n_in, n_out = large.kernels(dtype), layer.n_in, layer.n_out
 
     def cleared(array, at, n):
-        return Launch(own.clear_rows, (large.CLEARING, 1), large.THREADS, (array, at, n, work.rows * n, control))
+        return Launch(own.clear_rows, large.CLEARING, large.THREADS, (array, at, n, work.rows * n, control))
 
     return [
         cleared(work.h, layer.x_at, n_in), cleared(work.dz, layer.dz_at, n_out),
         Product(work.h, layer.x_at, True, work.dz, layer.dz_at, False, work.product, 0, n_in, work.rows, n_out,
                 work.precision),
-        Launch(own.column_sums, (blocks(n_out, large.COLUMNS), 1), large.SUMMING,
+        Launch(own.column_sums, blocks(n_out, large.COLUMNS), large.SUMMING,
                (work.dz, layer.dz_at, control, n_out, work.product, n_in * n_out)),
         elementwise(own.update, (n_in + 1) * n_out, work.product, 1, n_in, n_out, control, *optimizer)]
 
 
-def split_update(machine, work, layer, dtype, tile, grid, pieces, control, *optimizer):
+def split_update(machine, work, layer, dtype, tile, pieces, control, *optimizer):
     """The update of a layer of few tiles: a gradient for each piece of the rows, then their sum."""
-    (across, down), count = grid, (layer.n_in + 1) * layer.n_out
+    tiles, count = tile.count(layer.n_in + 1, layer.n_out), (layer.n_in + 1) * layer.n_out
     gradients = machine.empty(pieces * count, dtype)
     return [
-        Launch(dense.kernels(dtype, tile).split_gradient, (across, down * pieces), tile.threads, (
-            work.h, layer.x_at, work.dz, layer.dz_at, control, layer.n_in, layer.n_out, down,
+        Launch(dense.kernels(dtype, tile).split_gradient, tiles * pieces, tile.threads, (
+            work.h, layer.x_at, work.dz, layer.dz_at, control, layer.n_in, layer.n_out, tiles,
             blocks(work.rows, pieces), gradients)),
         elementwise(large.kernels(dtype).update, count, gradients, pieces, layer.n_in, layer.n_out, control,
                     *optimizer)]
@@ -202,6 +200,6 @@ def step_flops(sizes, rows):
     return sum(6.0 * rows * n_in * n_out for n_in, n_out in pairwise(sizes))
 
 
-def right_unit(code, outputs):
-    """What one right answer counts: a row for softmax, an output's share of its row for sigmoids, else nothing."""
-    return {loss_codes.SOFTMAX_XENT: 1.0, loss_codes.SIGMOID_XENT: 1.0 / outputs}.get(code, 0.0)
+def correct_unit(code, outputs):
+    """What a correct prediction counts: a row for softmax, an output's share of its row for sigmoids, else nothing."""
+    return {"row": 1.0, "outputs": 1.0 / outputs}.get(loss_codes.TABLE.record(code, "loss").correct, 0.0)

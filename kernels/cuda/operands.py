@@ -110,7 +110,7 @@ def check(operation, contract, *arrays, may_be=()):
 
 
 def _kept(operation, operand, array):
-    """The operand's `Memory`, right by itself: kind of array, dtype, dimensions, contiguous, writable."""
+    """The operand's `Memory`, valid by itself: kind of array, dtype, dimensions, contiguous, writable."""
     name, memory = f"{operation}: {operand.name}", memory_of(array)
     if memory is None:
         raise TypeError(f"{name} must be a NumPy array or one on the GPU (CuPy, PyTorch, Numba), got "
@@ -141,13 +141,19 @@ def _check_apart(operation, found, may_be):
                 raise ValueError(f"{operation}: {written.name} is written: it {rule}")
 
 
-def whole(operation, name, value, low, high=None, of=""):
-    """`value` is a whole number from `low` to `high`, which stand for `of`."""
+def integer(operation, name, value, low):
+    """`value` is an integer of at least `low`."""
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise TypeError(f"{operation}: {name} must be a whole number, got {value!r}")
-    if value < low or (high is not None and value > high):
-        limits = f"at least {low}" if high is None else f"{of}: {low} to {high}"
-        raise ValueError(f"{operation}: {name} must be {limits}, got {value}")
+    if value < low:
+        raise ValueError(f"{operation}: {name} must be at least {low}, got {value}")
+
+
+def one_of(operation, name, value, codes, what):
+    """`value` is one of these codes; `what` says of what."""
+    integer(operation, name, value, 0)
+    if value not in codes:
+        raise ValueError(f"{operation}: {name} must be {what}, got {value}")
 
 
 @cuda.jit(launch_bounds=THREADS)

@@ -1,4 +1,4 @@
-"""The single operations, as people plug them into their own code. Contract: `kernels`; the losses: `loss_ops`.
+"""The single operations, as users plug them into their own code. Contract: `kernels`; the losses: `loss_ops`.
 
 Arrays lie on the GPU (CuPy, PyTorch, Numba, anything with a CUDA array interface), in C order; NumPy arrays work as
 well, but are copied there and back at every call. Outputs are written in place. Kinds, dtypes, shapes and overlaps are
@@ -12,15 +12,17 @@ import numpy as np
 
 from .. import activations as codes
 from .. import update_rules
-from . import large, philox, steps
+from ..catalogue import StepConstants
+from . import large, optimizer, philox, steps
 from .control import LISTED, one_batch
 from .dense import ELEMENTWISE, choose_tile, local_gradient
 from .dense import kernels as dense_kernels
-from .operands import check, inside, is_given, whole
+from .operands import check, inside, integer, is_given, one_of
 from .philox import keep_threshold
-from .scalars import functions
 from .shims import cuda
 from .streams import Queue, constant, is_on_gpu, type_of
+
+TRAINABLE = codes.TABLE.codes(lambda record: record.trainable)
 
 
 def blocks(count, size):
@@ -31,12 +33,13 @@ def dense_forward(x, w, b, activation, y=None, *, stream=None):
     """y = f(x W + b), which is returned, in one pass over y; large products on the GPU are cuBLAS's (`large`).
 
     x (m, k), w (k, n), b (n,), y (m, n), all float32 or all float64, in C order; y is allocated if left out, as an
-    array of x's kind. activation: a code of `kernels.activations`, identity to sign. Raises TypeError and ValueError
+    array of x's kind. activation: an elementwise code of `kernels.activations`. Raises TypeError and ValueError
     for operands that do not fit.
     Cost: 2 m n k flops; m k + k n + m n numbers at least. Source: standard; tiles: `tile`.
     """
     operands = "x (m, k), w (k, n), b (n,)"
-    whole("dense_forward", "activation", activation, codes.IDENTITY, codes.SIGN, "a code of kernels.activations")
+    one_of("dense_forward", "activation", activation, codes.ELEMENTWISE,
+           "a code of kernels.activations.ELEMENTWISE")
     if y is None:
         check("dense_forward", operands, x, w, b)
         y = Queue(stream).new((x.shape[0], w.shape[1]), x)
@@ -52,9 +55,8 @@ def dense_forward(x, w, b, activation, y=None, *, stream=None):
                   control, n, activation, out, 0, *finish)
         return y
     tile = choose_tile(dtype, m, n)
-    queue.run(dense_kernels(dtype, tile).forward, (blocks(n, tile.columns), blocks(m, tile.rows)), tile.threads,
-              queue.read(x), 0, queue.read(w), 0, queue.read(b), 0, control, k, n, activation, queue.written(y), 0,
-              *finish)
+    queue.run(dense_kernels(dtype, tile).forward, tile.count(m, n), tile.threads, queue.read(x), 0, queue.read(w), 0,
+              queue.read(b), 0, control, k, n, activation, queue.written(y), 0, *finish)
     return y
 
 
@@ -62,13 +64,13 @@ def dense_backward(x, w, y, dy, activation, dz, dx, dw, db, *, stream=None):
     """dz = dy ⊙ f'(z), dx = dz Wᵀ, dw = xᵀ dz, db = Σ_rows dz; large products on the GPU are cuBLAS's (`large`).
 
     x, dx (m, k), w, dw (k, n), y, dy, dz (m, n), db (n,), all float32 or all float64, in C order; dz may be dy; dx may
-    be (0, 0) or None. activation: a trainable code; for GELU and SILU y is z = x W + b. Raises as `dense_forward`.
+    be (0, 0) or None. activation: a trainable code; for those of `NEEDS_Z`, as GELU, y is z = x W + b. Raises as
+    `dense_forward`.
     Cost: 4 m n k flops (2 m n k without dx). Source: standard; tiles: `tile`.
     """
     sizes = check("dense_backward", "x (m, k), w (k, n), y (m, n), dy (m, n) -> dz (m, n), dx (m, k)?, dw (k, n), "
                   "db (n,)", x, w, y, dy, dz, dx, dw, db, may_be=(("dz", "dy"), ("dy", "dz")))
-    whole("dense_backward", "activation", activation, codes.IDENTITY, codes.SILU,
-          "a trainable code of kernels.activations")
+    one_of("dense_backward", "activation", activation, TRAINABLE, "a trainable code of kernels.activations")
     queue, dtype, wanted = Queue(stream), type_of(x), is_given(dx)
     m, k, n = sizes["m"], sizes["k"], sizes["n"]
     control = constant(*one_batch(m))
@@ -82,39 +84,29 @@ def dense_backward(x, w, y, dy, activation, dz, dx, dw, db, *, stream=None):
                   queue.written(db), 0)
     elif n:
         tile = choose_tile(dtype, k + 1, n)
-        queue.run(dense_kernels(dtype, tile).weight_gradient, (blocks(n, tile.columns), blocks(k + 1, tile.rows)),
-                  tile.threads, queue.read(x), gradient, control, k, n, queue.written(dw), queue.written(db))
+        queue.run(dense_kernels(dtype, tile).weight_gradient, tile.count(k + 1, n), tile.threads, queue.read(x),
+                  gradient, control, k, n, queue.written(dw), queue.written(db))
     if wanted and handed_over and is_on_gpu(dx):
         queue.multiply(large.Product(gradient, 0, False, queue.read(w), 0, True, queue.written(dx), 0, m, n, k))
     elif wanted:
         tile = choose_tile(dtype, m, k)
-        queue.run(dense_kernels(dtype, tile).input_gradient, (blocks(k, tile.columns), blocks(m, tile.rows)),
-                  tile.threads, gradient, 0, queue.read(w), 0, control, k, n, 0, queue.written(dx), 0)
+        queue.run(dense_kernels(dtype, tile).input_gradient, tile.count(m, k), tile.threads, gradient, 0,
+                  queue.read(w), 0, control, k, n, 0, queue.written(dx), 0)
 
 
 @functools.cache
 def update_kernel(dtype):
-    apply_rule = functions(dtype).apply_rule
-    sgd, adam, adam_eps, zero = update_rules.SGD, update_rules.ADAM, update_rules.ADAM_EPS, dtype(0)
+    step = optimizer.define(dtype).step
 
     @cuda.jit
-    def update(rule, count, c0, c1, c2, c3, c4, c5, c6, c7, c8, w, g, s1, s2):
+    def update(rule, count, rate, first, second, epsilon, decay, corrected_rate, root, rest_of_first, rest_of_second,
+               w, g, s1, s2):
         i = cuda.blockIdx.x * ELEMENTWISE + cuda.threadIdx.x
         if i < count:
-            first = s1[i] if rule != sgd else zero
-            second = s2[i] if adam <= rule <= adam_eps else zero
-            weight, first, second = apply_rule(rule, w[i], g[i], first, second, (c0, c1, c2, c3, c4, c5, c6, c7, c8))
-            w[i] = weight
-            if rule != sgd:
-                s1[i] = first
-            if adam <= rule <= adam_eps:
-                s2[i] = second
+            step(rule, StepConstants(rate, first, second, epsilon, decay, corrected_rate, root, rest_of_first,
+                                     rest_of_second), g[i], w, i, s1, s2, i)
 
     return update
-
-
-# The host's own: plain Python.
-STEP_CONSTANTS = update_rules.define(lambda function: function, None, None).step_constants
 
 
 def update(rule, hyper, learning_rate, step, w, g, s1, s2, *, stream=None):
@@ -124,8 +116,8 @@ def update(rule, hyper, learning_rate, step, w, g, s1, s2, *, stream=None):
     not use may be (0,) or None. w and slots are changed. Raises TypeError and ValueError for operands that do not fit.
     Cost: a few flops a number; 3 + 2 slots numbers each.
     """
-    whole("update", "rule", rule, update_rules.SGD, update_rules.GRADIENT, "a code of kernels.update_rules")
-    whole("update", "step", step, 1)
+    one_of("update", "rule", rule, range(len(update_rules.NAMES)), "a code of kernels.update_rules")
+    integer("update", "step", step, 1)
     if np.shape(hyper) != (4,):
         raise ValueError(f"update: hyper must have 4 numbers, got shape {np.shape(hyper)}")
     count = check("update", "g (count,) -> w (count,), s1 (count,)?, s2 (count,)?", g, w, s1, s2)["count"]
@@ -134,7 +126,7 @@ def update(rule, hyper, learning_rate, step, w, g, s1, s2, *, stream=None):
     if not all(is_given(slot) for slot in (s1, s2)[:update_rules.SLOTS[rule]]):
         raise ValueError("update: w, g and the slots that the rule uses must have the same length")
     queue, dtype = Queue(stream), type_of(w)
-    constants = map(dtype, STEP_CONSTANTS(rule, [float(h) for h in hyper], float(learning_rate), step))
+    constants = map(dtype, update_rules.step_constants(rule, hyper, learning_rate, step))
     slots = [queue.written(slot) if is_given(slot) else constant(0.0, dtype=dtype) for slot in (s1, s2)]
     queue.run(update_kernel(dtype), blocks(count, ELEMENTWISE), ELEMENTWISE, rule, count, *constants,
               queue.written(w), queue.read(g), *slots)
@@ -144,14 +136,14 @@ def dropout(x, rate, seed, step, layer, y=None, *, stream=None):
     """y = x / (1 - rate) where kept, else 0, which is returned; masks as in the other packages.
 
     x, y (m, n), both float32 or both float64, in C order; y may be x, and is allocated if left out, as an array of x's
-    kind. 0 <= rate < 1; seed, step and layer are the place of the mask. Raises TypeError and ValueError for operands
+    kind. 0 <= rate < 1; seed, step and layer select the mask. Raises TypeError and ValueError for operands
     that do not fit.
     Cost: ten rounds of Philox a number; 2 m n numbers. Source: Srivastava et al. 2014, inverted; words: `philox`.
     """
     if not 0 <= rate < 1:
         raise ValueError(f"dropout: rate must be at least 0 and below 1, got {rate!r}")
     for name, value in (("seed", seed), ("step", step), ("layer", layer)):
-        whole("dropout", name, value, 0)
+        integer("dropout", name, value, 0)
     check("dropout", "x (m, n)", x)
     queue = Queue(stream)
     y = queue.new(tuple(x.shape), x) if y is None else y

@@ -3,41 +3,46 @@ import functools
 from types import SimpleNamespace
 
 from .. import update_rules
+from ..catalogue import StepConstants
 from .control import L2
-from .scalars import functions
+from .scalars import functions, is_in
 from .shims import device
 
 
 @functools.cache
 def define(dtype):
-    """held(constants) -> the step's constants in registers;
-    move(rule, held, gradient, is_weight, w, w_at, s1, s2, slot_at) moves w[w_at] and its slots."""
-    zero, one, apply_rule = dtype(0), dtype(1), functions(dtype).apply_rule
-    sgd, adam, adam_eps = update_rules.SGD, update_rules.ADAM, update_rules.ADAM_EPS
+    """in_registers(constants) -> the step's constants and l2, in registers;
+    move(rule, constants_and_l2, gradient, is_weight, w, w_at, s1, s2, slot_at) moves w[w_at] and its slots;
+    step(rule, constants, gradient, w, w_at, s1, s2, slot_at) likewise, and knows neither l2 nor biases."""
+    zero, apply_rule, without_decay = dtype(0), functions(dtype).apply_rule, functions(dtype).without_decay
+    codes = update_rules.TABLE.codes
+    uses_first, uses_second = is_in(codes(lambda rule: rule.slots > 0)), is_in(codes(lambda rule: rule.slots > 1))
+    moves = is_in(codes(lambda rule: rule.moves))
 
     @device
-    def held(constants):
-        return (constants[0], constants[1], constants[2], constants[3], constants[4], constants[5], constants[6],
-                constants[7], constants[8], constants[L2])
+    def in_registers(constants):
+        return StepConstants(constants[0], constants[1], constants[2], constants[3], constants[4], constants[5],
+                             constants[6], constants[7], constants[8]), constants[L2]
 
     @device
-    def move(rule, held, gradient, is_weight, w, w_at, s1, s2, slot_at):
-        c0, c1, c2, c3, decay, c5, c6, c7, c8, l2 = held
-        weight, first, second = w[w_at], zero, zero
-        if rule != sgd:
-            first = s1[slot_at]
-        if adam <= rule <= adam_eps:
-            second = s2[slot_at]
-        if is_weight:                                       # weight decay and l2 are not for biases
-            gradient += l2 * weight
-        else:
-            decay = one
-        weight, first, second = apply_rule(rule, weight, gradient, first, second,
-                                           (c0, c1, c2, c3, decay, c5, c6, c7, c8))
-        w[w_at] = weight
-        if rule != sgd:
+    def step(rule, constants, gradient, w, w_at, s1, s2, slot_at):
+        first = s1[slot_at] if uses_first(rule) else zero
+        second = s2[slot_at] if uses_second(rule) else zero
+        weight, first, second = apply_rule(rule, w[w_at], gradient, first, second, constants)
+        if moves(rule):
+            w[w_at] = weight
+        if uses_first(rule):
             s1[slot_at] = first
-        if adam <= rule <= adam_eps:
+        if uses_second(rule):
             s2[slot_at] = second
 
-    return SimpleNamespace(held=held, move=move)
+    @device
+    def move(rule, constants_and_l2, gradient, is_weight, w, w_at, s1, s2, slot_at):
+        constants, l2 = constants_and_l2
+        if is_weight:                                       # weight decay and l2 are not for biases
+            gradient += l2 * w[w_at]
+        else:
+            constants = without_decay(constants)
+        step(rule, constants, gradient, w, w_at, s1, s2, slot_at)
+
+    return SimpleNamespace(in_registers=in_registers, move=move, step=step)

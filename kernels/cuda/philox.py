@@ -14,7 +14,7 @@ THREADS = 128
 
 @device
 def words(c0, c1, c2, c3, k0, k1):
-    """Four words; all uint64 below 2³², so that products are whole."""
+    """Four words; all uint64 below 2³², so that products are exact."""
     for _ in range(10):
         p0, p1 = M0 * c0, M1 * c2
         c0, c1, c2, c3 = (p1 >> WORD) ^ c1 ^ k0, p1 & LOW, (p0 >> WORD) ^ c3 ^ k1, p0 & LOW
@@ -34,14 +34,14 @@ def kept(row, column, layer, step, seed, threshold):
 
 
 @device
-def dropped(value, rise, factor, threshold, row, column, layer, step, seed):
+def dropped(value, slope, factor, threshold, row, column, layer, step, seed):
     """An output and its slope after dropout: times `factor` where kept. Dropped is 0 whatever it was: infinity times 0
     is not."""
     if threshold > 0:
         if kept(row, column, layer, step, seed, threshold):
-            return value * factor, rise * factor
-        return factor - factor, rise * (factor - factor)
-    return value, rise
+            return value * factor, slope * factor
+        return factor - factor, slope * (factor - factor)
+    return value, slope
 
 
 def keep_threshold(rate):

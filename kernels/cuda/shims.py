@@ -1,12 +1,15 @@
 """Every workaround for the versions underneath, each with its reason; and the one import of Numba's CUDA target.
 
 - NumPy 2.5 dropped `numpy.row_stack`; numba-cuda 0.30 asks for it on import.
-- A driver of CUDA 13.0 refuses the PTX of a newer toolkit: whoever has that driver pins the toolkit,
-  pip install "cuda-toolkit==13.0.*".
+- Kernels are linked by nvJitLink from what NVVM compiled, which it refuses if NVVM is the newer of the two
+  (ERROR_OUTDATED_LIBRARY; 13.5 with 13.0, for instance, where another package pins nvJitLink): checked here. The
+  driver is given machine code, no PTX, and may be older than either within its CUDA version.
 - Numba's own CUDA target is deprecated; numba-cuda takes its place under the same name once it is installed.
   Its successor, numba-cuda-mlir, has no simulator yet: the change will be in this file.
 - Numba warns of every launch of few blocks. Ours are few where the work is little; the warning is switched off.
 """
+from importlib.metadata import PackageNotFoundError, version
+
 import numpy as np
 
 if not hasattr(np, "row_stack"):
@@ -21,6 +24,27 @@ except ImportError as error:
 from numba import cuda
 from numba.cuda.core import config
 
+# (what compiles, what links), as packages of CUDA 13 and of CUDA 12
+_PAIRS = (("nvidia-nvvm", "nvidia-nvjitlink"), ("nvidia-cuda-nvcc-cu12", "nvidia-nvjitlink-cu12"))
+
+
+def check_linker(version=version):
+    """ImportError if NVVM is newer than nvJitLink. Those of a CUDA toolkit, which are no packages, are of one version.
+
+    version : (a package's name) -> its version
+    """
+    for compiler, linker in _PAIRS:
+        try:
+            theirs = version(compiler), version(linker)
+        except PackageNotFoundError:
+            continue
+        newer, older = (tuple(map(int, text.split(".")[:2])) for text in theirs)
+        if newer > older:
+            raise ImportError(f"{compiler} {theirs[0]} is newer than {linker} {theirs[1]}, which cannot link what it "
+                              f"compiles: pip install '{compiler}=={older[0]}.{older[1]}.*', or a later {linker}")
+
+
+check_linker()
 config.CUDA_LOW_OCCUPANCY_WARNINGS = 0
 
 

@@ -1,14 +1,15 @@
 """Between two steps: sum up the one that is done, set `control`, `sums` and `constants` for the next; gather its rows.
 
-    finish_step(first, weights, order, rates, rule, hyper, l2, alpha, losses, right, right_unit, control, sums,
+    finish_step(first, weights, order, all_constants, l2, alpha, losses, correct, correct_unit, control, sums,
                 constants)
-        One block. `first` starts an epoch: no step is done yet. Past the last step ROWS is 0, and all kernels rest: a
-        graph of steps may be replayed beyond the end of an epoch.
+        One block. all_constants: `catalogue.StepConstants` of every step of the epoch. `first` starts an epoch: no
+        step is done yet. Past the last step ROWS is 0, and all kernels rest: a graph of steps may be replayed beyond
+        the end of an epoch.
     gather(x, order, control, k, scale, out, out_at)
         out (rows, k) = x[order] · scale, in out's dtype; a thread an element.
 
-Sums over rows run in float64, in an order that depends on their number alone. Learning rates and their corrections are
-float64 as well: these kernels are the only ones that use it beside those for float64 nets.
+Sums over rows run in float64, in an order that depends on their number alone: these kernels are the only ones that use
+it next to those for float64 nets. Learning rates and their corrections, powers in float64, are the host's work.
 """
 import functools
 from types import SimpleNamespace
@@ -18,10 +19,10 @@ import numpy as np
 from .control import (
     BATCH,
     BATCH_WEIGHT,
+    CORRECT,
     L2,
     LOSS,
     POSITION,
-    RIGHT,
     ROWS,
     START,
     STEP,
@@ -31,7 +32,6 @@ from .control import (
     row_number,
 )
 from .losses import warp_sum
-from .scalars import functions
 from .shims import cuda, device
 
 THREADS = 256
@@ -71,42 +71,41 @@ def sum_weights(weights, order, control, sums):
 
 
 @cuda.jit(launch_bounds=THREADS)
-def add_totals(weights, order, losses, right, right_unit, control, sums):
-    """Adds the step's Σ w l, Σ right · right_unit and Σ w to sums."""
+def add_totals(weights, order, losses, correct, correct_unit, control, sums):
+    """Adds the step's Σ w l, Σ correct · correct_unit and Σ w to sums."""
     shared = cuda.shared.array(WARPS, double)
-    _add_totals(weights, order, losses, right, right_unit, control, sums, shared)
+    _add_totals(weights, order, losses, correct, correct_unit, control, sums, shared)
 
 
 @device
-def _add_totals(weights, order, losses, right, right_unit, control, sums, shared):
+def _add_totals(weights, order, losses, correct, correct_unit, control, sums, shared):
     loss, good = double(0), double(0)
     for r in range(cuda.threadIdx.x, control[ROWS], THREADS):
         weight = weight_of(weights, order, control, r)
         if weight != double(0):
             loss += weight * double(losses[r])
-        good += double(right[r])
+        good += double(correct[r])
     loss = block_sum(loss, shared)
     good = block_sum(good, shared)
     if cuda.threadIdx.x == 0:
         sums[LOSS] += loss
-        sums[RIGHT] += good * right_unit
+        sums[CORRECT] += good * correct_unit
         sums[WEIGHTS] += sums[BATCH_WEIGHT]
 
 
 @functools.cache
 def kernels(dtype):
-    step_constants = functions(double).step_constants
 
     @device
-    def advance(first, weights, order, losses, right, right_unit, control, sums, shared):
+    def advance(first, weights, order, losses, correct, correct_unit, control, sums, shared):
         """Adds up the step that is done and moves `control` on to the next."""
         t = cuda.threadIdx.x
         if first != 0:
             if t == 0:
                 control[POSITION] = 0
-                sums[LOSS], sums[RIGHT], sums[WEIGHTS] = double(0), double(0), double(0)
+                sums[LOSS], sums[CORRECT], sums[WEIGHTS] = double(0), double(0), double(0)
         elif control[ROWS] > 0:
-            _add_totals(weights, order, losses, right, right_unit, control, sums, shared)
+            _add_totals(weights, order, losses, correct, correct_unit, control, sums, shared)
             if t == 0:
                 control[POSITION] += 1
                 control[STEP] += 1
@@ -130,19 +129,18 @@ def kernels(dtype):
             constants[L2] = l2 + (alpha / total if total > double(0) else alpha - alpha)
 
     @device
-    def set_constants(rule, hyper, rates, control, constants):
-        """The optimizer's constants of the step, by one thread of a warp of its own: powers in float64 are slow."""
-        if cuda.threadIdx.x == 32 and control[ROWS] > 0:
-            values = step_constants(rule, hyper, rates[control[POSITION]], control[STEP] + 1)
-            for i in range(L2):
-                constants[i] = values[i]
+    def set_constants(all_constants, control, constants):
+        """The optimizer's constants of the step."""
+        i = cuda.threadIdx.x
+        if i < L2 and control[ROWS] > 0:
+            constants[i] = all_constants[control[POSITION] * L2 + i]
 
     @cuda.jit(launch_bounds=THREADS)
-    def finish_step(first, weights, order, rates, rule, hyper, l2, alpha, losses, right, right_unit, control, sums,
+    def finish_step(first, weights, order, all_constants, l2, alpha, losses, correct, correct_unit, control, sums,
                     constants):
         shared = cuda.shared.array(WARPS, double)
-        advance(first, weights, order, losses, right, right_unit, control, sums, shared)
-        set_constants(rule, hyper, rates, control, constants)
+        advance(first, weights, order, losses, correct, correct_unit, control, sums, shared)
+        set_constants(all_constants, control, constants)
         weigh_rows(weights, order, l2, alpha, control, sums, constants, shared)
 
     @cuda.jit

@@ -6,6 +6,7 @@ NumPy arrays make the call wait, for that stream alone. None is Numba's default 
 an array says it belongs to.
 """
 import functools
+import threading
 
 import numpy as np
 
@@ -106,7 +107,7 @@ class Queue:
 
         if self.address is None:
             return cupy.empty(shape, type_of(like))
-        with cupy.cuda.ExternalStream(self.address):
+        with cupy_stream(cuda.get_current_device().id, self.address):
             return cupy.empty(shape, type_of(like))
 
 
@@ -119,11 +120,35 @@ def type_of(array):
     return np.dtype(str(array.dtype).removeprefix("torch.")).type
 
 
+class _Address:
+    """A stream's address under the CUDA stream protocol."""
+
+    def __init__(self, address):
+        self.address = address
+
+    def __cuda_stream__(self):
+        return 0, self.address
+
+
+@functools.cache
+def cupy_stream(gpu, address):
+    """The stream at that address, of the current GPU, as CuPy's. Kept for good: what `Stream.from_external` of CuPy 14
+    makes destroys the stream with itself, although that is the caller's."""
+    from cupy import cuda as cupy_cuda
+
+    if hasattr(cupy_cuda.Stream, "from_external"):
+        return cupy_cuda.Stream.from_external(_Address(address))
+    return cupy_cuda.ExternalStream(address)                   # CuPy 13
+
+
+_CONSTANTS, _ONE_AT_A_TIME = {}, threading.Lock()
+
+
 def constant(*values, dtype=np.int64):
-    """These numbers in the current GPU's memory, for good: kernels read them and nobody writes."""
-    return _constant(cuda.get_current_device().id, dtype, values)
-
-
-@functools.lru_cache(maxsize=256)
-def _constant(gpu, dtype, values):
-    return Queue().upload(np.array(values, dtype))
+    """These numbers in the current GPU's memory, for good: kernels read them and nobody writes. A graph that somebody
+    captured may read them as long as the process lives. That is half a kilobyte for every number of rows ever met."""
+    key = cuda.get_current_device().id, dtype, values
+    with _ONE_AT_A_TIME:
+        if key not in _CONSTANTS:
+            _CONSTANTS[key] = Queue().upload(np.array(values, dtype))
+        return _CONSTANTS[key]

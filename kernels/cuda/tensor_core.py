@@ -12,6 +12,7 @@ import functools
 
 import numpy as np
 
+from .control import index
 from .ptx import (
     cp_async,
     cp_async_commit,
@@ -23,7 +24,7 @@ from .ptx import (
     to_tf32,
 )
 from .shims import cuda, device
-from .tile import Tile, place
+from .tile import Tile
 
 DEPTH = 16                       # of A and B in one buffer
 STRIDE = DEPTH + 4               # the 32 lanes of a fragment lie in 32 different banks
@@ -49,36 +50,36 @@ def define(precision, size):
                 i, q = e // DEPTH, e % DEPTH
             else:
                 i, q = e % rows_, e // rows_
-            to = place(at + i * STRIDE + q)
+            to = index(at + i * STRIDE + q)
             if i == ones:
                 shared[to] = one if p + q < depth else zero
             elif i < rows and p + q < depth:
-                cp_async(shared, to, a, place(a_at + i * a_row + (p + q) * a_step), four)
+                cp_async(shared, to, a, index(a_at + i * a_row + (p + q) * a_step), four)
             else:
-                cp_async(shared, to, a, place(0), none)
+                cp_async(shared, to, a, index(0), none)
         for e in range(cuda.threadIdx.x, columns_ * DEPTH, THREADS):
             if b_step == 1:
                 j, q = e // DEPTH, e % DEPTH
             else:
                 j, q = e % columns_, e // columns_
-            to = place(at + shared_b + j * STRIDE + q)
+            to = index(at + shared_b + j * STRIDE + q)
             if j < columns and p + q < depth:
-                cp_async(shared, to, b, place(b_at + (p + q) * b_step + j * b_column), four)
+                cp_async(shared, to, b, index(b_at + (p + q) * b_step + j * b_column), four)
             else:
-                cp_async(shared, to, b, place(0), none)
+                cp_async(shared, to, b, index(0), none)
         cp_async_commit()
 
     @device
     def add_tf32(shared, a0, b0, acc):
-        """acc += A B over one buffer; a0 and b0: this lane's place in the warp's part of A and B."""
+        """acc += A B over one buffer; a0 and b0: this lane's index in the warp's part of A and B."""
         for k in range(0, DEPTH, 8):
             for i in range(down):
-                at = a0 + place(i * 16 * STRIDE + k)
-                x0, x1 = to_tf32(shared[at]), to_tf32(shared[at + place(8 * STRIDE)])
-                x2, x3 = to_tf32(shared[at + place(4)]), to_tf32(shared[at + place(8 * STRIDE + 4)])
+                at = a0 + index(i * 16 * STRIDE + k)
+                x0, x1 = to_tf32(shared[at]), to_tf32(shared[at + index(8 * STRIDE)])
+                x2, x3 = to_tf32(shared[at + index(4)]), to_tf32(shared[at + index(8 * STRIDE + 4)])
                 for j in range(across):
-                    bt = b0 + place(j * 8 * STRIDE + k)
-                    d = mma_tf32(x0, x1, x2, x3, to_tf32(shared[bt]), to_tf32(shared[bt + place(4)]),
+                    bt = b0 + index(j * 8 * STRIDE + k)
+                    d = mma_tf32(x0, x1, x2, x3, to_tf32(shared[bt]), to_tf32(shared[bt + index(4)]),
                                  acc[i, j, 0], acc[i, j, 1], acc[i, j, 2], acc[i, j, 3])
                     acc[i, j, 0] = d[0]
                     acc[i, j, 1] = d[1]
@@ -87,17 +88,17 @@ def define(precision, size):
 
     @device
     def pair(shared, at):
-        return pack_bf16(shared[at], shared[at + place(1)])
+        return pack_bf16(shared[at], shared[at + index(1)])
 
     @device
     def add_bf16(shared, a0, b0, acc):
         for i in range(down):
-            at = a0 + place(i * 16 * STRIDE)
-            x0, x1 = pair(shared, at), pair(shared, at + place(8 * STRIDE))
-            x2, x3 = pair(shared, at + place(8)), pair(shared, at + place(8 * STRIDE + 8))
+            at = a0 + index(i * 16 * STRIDE)
+            x0, x1 = pair(shared, at), pair(shared, at + index(8 * STRIDE))
+            x2, x3 = pair(shared, at + index(8)), pair(shared, at + index(8 * STRIDE + 8))
             for j in range(across):
-                bt = b0 + place(j * 8 * STRIDE)
-                d = mma_bf16(x0, x1, x2, x3, pair(shared, bt), pair(shared, bt + place(8)),
+                bt = b0 + index(j * 8 * STRIDE)
+                d = mma_bf16(x0, x1, x2, x3, pair(shared, bt), pair(shared, bt + index(8)),
                              acc[i, j, 0], acc[i, j, 1], acc[i, j, 2], acc[i, j, 3])
                 acc[i, j, 0] = d[0]
                 acc[i, j, 1] = d[1]
@@ -117,7 +118,8 @@ def define(precision, size):
             for j in range(across):
                 for r in range(4):
                     acc[i, j, r] = zero
-        fetch(a, a_at, a_row, a_step, ones, rows, b, b_at, b_step, b_column, columns, 0, depth, shared, 0)
+        if depth > 0:                                       # else nobody would wait for it
+            fetch(a, a_at, a_row, a_step, ones, rows, b, b_at, b_step, b_column, columns, 0, depth, shared, 0)
         at = 0
         for p in range(0, depth, DEPTH):
             if p + DEPTH < depth:
@@ -127,14 +129,14 @@ def define(precision, size):
             else:
                 cp_async_wait_all()
             cuda.syncthreads()
-            add(shared, place(at + a0), place(at + b0), acc)
+            add(shared, index(at + a0), index(at + b0), acc)
             cuda.syncthreads()
             at = buffer - at
         for i in range(down):
             for j in range(across):
                 for r in range(4):
                     row, column = i0 + i * 16 + group + (r >> 1) * 8, j0 + j * 8 + quad * 2 + (r & 1)
-                    shared[place(row * columns_ + column)] = acc[i, j, r]
+                    shared[index(row * columns_ + column)] = acc[i, j, r]
         cuda.syncthreads()
 
     return Tile(f"{size}_{precision}", rows_, columns_, THREADS, max(2 * buffer, rows_ * columns_), multiply)
@@ -143,5 +145,4 @@ def define(precision, size):
 def choose_tile(precision, rows, columns):
     """As `dense.choose_tile`."""
     large = define(precision, "large")
-    blocks = -(-rows // large.rows) * -(-columns // large.columns)
-    return large if blocks >= 2 * 132 else define(precision, "small")
+    return large if large.count(rows, columns) >= 2 * 132 else define(precision, "small")

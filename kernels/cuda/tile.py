@@ -18,10 +18,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .control import index
 from .shims import cuda, device
-
-# An index that is not negative: Numba does not compile the question whether it counts from the end.
-place = np.uint64
 
 ALIGNMENT = 16                   # bytes: a thread reads four neighbours at once
 # Rows, columns, and of these a thread's; how deep A and B lie in shared memory. Twice the depth halves the waiting
@@ -41,6 +39,10 @@ class Tile:
     shared: int                  # elements of shared memory that the kernel provides, aligned to ALIGNMENT
     multiply: Callable
 
+    def count(self, rows, columns):
+        """How many tiles a matrix of that size has."""
+        return -(-rows // self.rows) * -(-columns // self.columns)
+
 
 @functools.cache
 def define(dtype, size):
@@ -56,13 +58,13 @@ def define(dtype, size):
     loads_a, loads_b = rows_ * part // threads, columns_ * part // threads
 
     @device
-    def place_in_a(s, a_step):
+    def position_in_a(s, a_step):
         """(row, step) of this thread's number s; threads run along whichever index is contiguous in memory."""
         e = cuda.threadIdx.x + s * threads
         return (e // part, e % part) if a_step == 1 else (e % rows_, e // rows_)
 
     @device
-    def place_in_b(s, b_step):
+    def position_in_b(s, b_step):
         e = cuda.threadIdx.x + s * threads
         return (e // part, e % part) if b_step == 1 else (e % columns_, e // columns_)
 
@@ -70,26 +72,26 @@ def define(dtype, size):
     def fetch(a, a_at, a_row, a_step, ones, rows, b, b_at, b_step, b_column, columns, p, depth, from_a, from_b):
         """The part of A and B from p on, into registers."""
         for s in range(loads_a):
-            i, q = place_in_a(s, a_step)
+            i, q = position_in_a(s, a_step)
             value = zero
             if i < rows and p + q < depth:
-                value = one if i == ones else a[place(a_at + i * a_row + (p + q) * a_step)]
+                value = one if i == ones else a[index(a_at + i * a_row + (p + q) * a_step)]
             from_a[s] = value
         for s in range(loads_b):
-            j, q = place_in_b(s, b_step)
+            j, q = position_in_b(s, b_step)
             value = zero
             if j < columns and p + q < depth:
-                value = b[place(b_at + (p + q) * b_step + j * b_column)]
+                value = b[index(b_at + (p + q) * b_step + j * b_column)]
             from_b[s] = value
 
     @device
     def put(a_step, b_step, from_a, from_b, shared):
         for s in range(loads_a):
-            i, q = place_in_a(s, a_step)
-            shared[place(q * stride_a + i)] = from_a[s]
+            i, q = position_in_a(s, a_step)
+            shared[index(q * stride_a + i)] = from_a[s]
         for s in range(loads_b):
-            j, q = place_in_b(s, b_step)
-            shared[place(shared_b + q * stride_b + j)] = from_b[s]
+            j, q = position_in_b(s, b_step)
+            shared[index(shared_b + q * stride_b + j)] = from_b[s]
 
     @device
     def multiply(a, a_at, a_row, a_step, ones, rows, b, b_at, b_step, b_column, columns, depth, shared):
@@ -97,7 +99,7 @@ def define(dtype, size):
         from_a = cuda.local.array(loads_a, dtype)
         from_b = cuda.local.array(loads_b, dtype)
         i0, j0 = cuda.threadIdx.x // across * per_row, cuda.threadIdx.x % across * per_column
-        a0, b0 = place(i0), place(shared_b + j0)
+        a0, b0 = index(i0), index(shared_b + j0)
         for i in range(per_row):
             for j in range(per_column):
                 acc[i, j] = zero
@@ -108,14 +110,16 @@ def define(dtype, size):
             if p + part < depth:                            # on their way while this part is multiplied
                 fetch(a, a_at, a_row, a_step, ones, rows, b, b_at, b_step, b_column, columns, p + part, depth, from_a,
                       from_b)
-            for q in range(part):
+            left, a_here, b_here = index(part), a0, b0
+            while left > index(0):                          # a range is not unrolled: 3 times the instructions
                 for i in range(per_row):
                     for j in range(per_column):
-                        acc[i, j] += (shared[a0 + place(q * stride_a + i)] * shared[b0 + place(q * stride_b + j)])
+                        acc[i, j] += shared[a_here + index(i)] * shared[b_here + index(j)]
+                a_here, b_here, left = a_here + index(stride_a), b_here + index(stride_b), left - index(1)
             cuda.syncthreads()
         for i in range(per_row):
             for j in range(per_column):
-                shared[place((i0 + i) * columns_ + j0 + j)] = acc[i, j]
+                shared[index((i0 + i) * columns_ + j0 + j)] = acc[i, j]
         cuda.syncthreads()
 
     return Tile(size if isinstance(size, str) else "x".join(map(str, size)), rows_, columns_, threads,

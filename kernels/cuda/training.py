@@ -1,11 +1,11 @@
-"""Training and inference as `fastmlp` calls them: data stay on the GPU, an epoch is a handful of graph replays.
+"""Training and inference as `fastmlp` calls them: data are kept on the GPU, an epoch is a handful of graph replays.
 
 `prepare` allocates everything; the first `train_epoch` captures a chunk of steps in a CUDA graph and every epoch
 replays it: no host work and no waiting until the epoch's totals are read. What changes lies in the GPU's memory
 (`control`), so one graph serves every chunk, the short last batch, and every later epoch, on other arrays as well
 (`data`). Of a narrow net, the graph is one launch of a kernel that does many steps (`narrow`).
 
-Data are copied to the GPU when first seen and are taken to stay as they are: arrays that are changed in place between
+Data are copied to the GPU when first seen and are taken not to change: arrays that are changed in place between
 two epochs are not seen to have changed. Arrays that lie on the GPU are read where they are.
 """
 import functools
@@ -15,9 +15,10 @@ import numpy as np
 
 from .. import activations as codes
 from .. import update_rules
-from . import gradient, loss_ops, losses, narrow, network, one_against_rest, ops, perceptron, steps, tensor_core
-from .control import BATCH, CONSTANTS, LABELLED, LENGTH, LISTED, ROWS, START, STEP, TOTAL_ROWS, WEIGHTED
-from .data import JUDGED, TRAINED, make_data, resident
+from ..renamed import new_name
+from . import gradient, loss_ops, losses, narrow, network, ops, perceptron, steps, tensor_core
+from .control import BATCH, CONSTANTS, L2, LABELLED, LENGTH, LISTED, ROWS, START, STEP, TOTAL_ROWS, WEIGHTED
+from .data import EVALUATED, TRAINED, make_data, resident
 from .dense import choose_tile
 from .machine import Launch, gpu
 from .streams import is_on_gpu
@@ -27,9 +28,9 @@ GRAPH_STEPS, GRAPH_FLOPS = 64, 2e11
 # Inference goes through blocks of rows whose activations take at most 64 MB in float32.
 BLOCK_ROWS, BLOCK_NUMBERS = 4096, 1 << 24
 OPERATIONS = {"philox": ops.philox_words} | {operation.__name__: operation for operation in (
-    loss_ops.pointwise_loss, loss_ops.sigmoid_xent, loss_ops.softmax_xent, loss_ops.squared_error, ops.dense_backward,
-    ops.dense_forward, ops.dropout, ops.gather, ops.update, one_against_rest.perceptron_epoch, one_against_rest.shuffle,
-    perceptron.perceptron_batch, perceptron.perceptron_online)}
+    loss_ops.pointwise_loss, loss_ops.sigmoid_cross_entropy, loss_ops.softmax_cross_entropy, loss_ops.squared_error,
+    ops.dense_backward, ops.dense_forward, ops.dropout, ops.gather, ops.update, perceptron.perceptron_batch,
+    perceptron.perceptron_online)}
 
 
 class State:
@@ -49,9 +50,8 @@ class State:
         self.s1, self.s2 = (zeros(count if used > slot else 1, dtype) for slot in (0, 1))
         self.work = network.make_work(machine, sizes, activations, dropout, recipe.batch, dtype, recipe.precision, True)
         self.control, self.sums = zeros(LENGTH, np.int64), zeros(4, np.float64)
-        self.constants, self.hyper = zeros(CONSTANTS, dtype), zeros(4, np.float64)
-        machine.write(self.hyper, np.asarray(recipe.hyper, np.float64))
-        self.order, self.rates = zeros(1, np.int64), zeros(1, np.float64)
+        self.constants, self.all_constants = zeros(CONSTANTS, dtype), zeros(L2, dtype)   # of a step, of all of an epoch
+        self.order = zeros(1, np.int64)
         self.data = {}                   # role: (the arrays as they came, Data)
         self.graph = None                # (Data, steps, graph)
         self.inference = None            # Work for evaluate
@@ -80,9 +80,7 @@ class Training:
 
     def __getattr__(self, name):
         """The single operations, on this machine."""
-        if name not in OPERATIONS:
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        operation = OPERATIONS[name]
+        operation = OPERATIONS[name if name in OPERATIONS else new_name(__name__, name)]
 
         @functools.wraps(operation)
         def run(*arguments, **named):
@@ -123,7 +121,7 @@ class Training:
         return lambda dtype, rows, columns: tensor_core.choose_tile(precision, rows, columns)
 
     def train_epoch(self, state, x, labels, targets, weights, order, rates):
-        """One pass over the rows `order`; returns (Σ wᵢ lᵢ, right answers, Σ w). Arguments: `kernels`."""
+        """One pass over the rows `order`; returns (Σ wᵢ lᵢ, correct, Σ w). Arguments: `kernels`."""
         machine, n_steps = state.machine, len(rates)
         if n_steps == 0:
             return 0.0, 0.0, 0.0
@@ -142,7 +140,7 @@ class Training:
             return tuple(machine.download(state.sums)[:3].tolist())
 
     def batch_gradient(self, state, x, labels, targets, weights, rows, share):
-        """state.gradients = share × the gradient of one batch; returns (Σ wᵢ lᵢ, right, Σ w). Arguments: `kernels`."""
+        """state.gradients = share × the gradient of a batch; returns (Σ wᵢ lᵢ, correct, Σ w). Arguments: `kernels`."""
         return gradient.batch_gradient(self, state, x, labels, targets, weights, rows, share)
 
     def apply_gradients(self, state, learning_rate):
@@ -150,30 +148,30 @@ class Training:
         gradient.apply_gradients(state, learning_rate)
 
     def evaluate(self, state, x, labels, targets, weights):
-        """Loss and right answers without training: (Σ wᵢ lᵢ, right answers, Σ w)."""
+        """Loss and correct predictions without training: (Σ wᵢ lᵢ, correct, Σ w)."""
         machine, recipe, dtype = state.machine, state.recipe, state.dtype
         if len(x) == 0:
             return 0.0, 0.0, 0.0
         with machine.current():
-            data = resident(state, JUDGED, x, labels, targets, weights)
+            data = resident(state, EVALUATED, x, labels, targets, weights)
             if state.inference is None:
                 state.inference = network.make_work(machine, state.sizes, state.activations, state.dropout,
                                                     block_rows(state.sizes, len(x)), dtype)
             work, order, sums = state.inference, machine.zeros(1, np.int64), machine.zeros(4, np.float64)
-            unit = network.right_unit(recipe.loss, state.sizes[-1])
+            unit = network.correct_unit(recipe.loss, state.sizes[-1])
             for control in block_controls(machine, data, work.rows):
                 machine.run(machine.prepared([
-                    Launch(steps.sum_weights, (1, 1), steps.THREADS, (data.weights, order, control, sums)),
+                    Launch(steps.sum_weights, 1, steps.THREADS, (data.weights, order, control, sums)),
                     network.gather(work, data, order, control, recipe.scale, dtype),
                     *network.forward(work, state.parameters, control, dtype, self.tiles),
                     network.loss(work, data, order, control, sums, recipe.loss, recipe.parameter, dtype, False),
-                    Launch(steps.add_totals, (1, 1), steps.THREADS,
-                           (data.weights, order, work.losses, work.right, unit, control, sums)),
+                    Launch(steps.add_totals, 1, steps.THREADS,
+                           (data.weights, order, work.losses, work.correct, unit, control, sums)),
                 ]))
             return tuple(machine.download(sums)[:3].tolist())
 
     def forward(self, parameters, sizes, activations, x, scale, n_threads, out):
-        """out (m, outputs) = the net's output for every row of x. Arguments: `kernels`; arrays of either place."""
+        """out (m, outputs) = the net's output for every row of x. Arguments: `kernels`, on the host or the GPU."""
         machine, dtype = self.machine, np.dtype(str(parameters.dtype).removeprefix("torch.")).type
         sizes, activations, rows = tuple(map(int, sizes)), tuple(map(int, activations)), int(x.shape[0])
         if rows == 0:
@@ -190,7 +188,7 @@ class Training:
                 launches = [network.gather(work, data, order, control, scale, dtype),
                             *network.forward(work, parameters, control, dtype, self.tiles)]
                 if activations[-1] == codes.SOFTMAX:
-                    launches.append(Launch(losses.kernels(dtype).softmax, (network.blocks(block, losses.WARPS), 1),
+                    launches.append(Launch(losses.kernels(dtype).softmax, network.blocks(block, losses.WARPS),
                                            32 * losses.WARPS,
                                            (work.h, last.y_at, data.rows, last.n_out, work.h, last.y_at)))
                 machine.run(machine.prepared(launches))
@@ -249,18 +247,28 @@ class Training:
 # ------------------------------------------------------------------------------- data
 
 def load_epoch(state, data, order, rates):
-    """Rows to visit and learning rates into the GPU's memory; `control` at rest before the first step."""
-    machine = state.machine
-    if len(order) > len(state.order) or len(rates) > len(state.rates):
-        state.order, state.rates = machine.zeros(len(order), np.int64), machine.zeros(len(rates), np.float64)
+    """Rows to visit and each step's constants into the GPU's memory; `control` at rest before the first step."""
+    machine, control = state.machine, state.machine.download(state.control)
+    constants = constants_of_steps(state.recipe, rates, control[STEP] + 1).astype(state.dtype)
+    if len(order) > len(state.order) or constants.size > len(state.all_constants):
+        state.order = machine.zeros(len(order), np.int64)
+        state.all_constants = machine.zeros(constants.size, state.dtype)
         state.graph = None                   # it reads from the arrays before
     machine.write(state.order, np.asarray(order, np.int64))
-    machine.write(state.rates, np.asarray(rates, np.float64))
-    control = machine.download(state.control)
+    machine.write(state.all_constants, constants)
     control[START] = control[ROWS] = 0
     control[TOTAL_ROWS], control[BATCH], control[LISTED] = len(order), state.recipe.batch, 1
     control[LABELLED], control[WEIGHTED] = data.labelled, data.weighted
     machine.write(state.control, control)
+
+
+def constants_of_steps(recipe, rates, first):
+    """float64 (steps, L2): the `catalogue.StepConstants` of every step, the first of them with that number. A rule's
+    formula of them is arithmetic, and so is computed for all at once."""
+    rates = np.asarray(rates, np.float64)
+    constants = update_rules.TABLE.record(recipe.rule, "rule").constants(
+        [float(h) for h in recipe.hyper], rates, np.arange(first, first + len(rates), dtype=np.float64))
+    return np.stack([np.broadcast_to(each, rates.shape) for each in constants], axis=1)
 
 
 def training_step(state, data):
@@ -271,9 +279,9 @@ def training_step(state, data):
     control, sums, order, constants = state.control, state.sums, state.order, state.constants
 
     def finish(first):
-        return Launch(steps.kernels(dtype).finish_step, (1, 1), steps.THREADS, (
-            first, data.weights, order, state.rates, recipe.rule, state.hyper, recipe.l2, recipe.alpha, work.losses,
-            work.right, network.right_unit(recipe.loss, state.sizes[-1]), control, sums, constants))
+        return Launch(steps.kernels(dtype).finish_step, 1, steps.THREADS, (
+            first, data.weights, order, state.all_constants, recipe.l2, recipe.alpha, work.losses, work.correct,
+            network.correct_unit(recipe.loss, state.sizes[-1]), control, sums, constants))
 
     if state.plan:
         state.first, *step = machine.prepared([finish(1), narrow.launch(state, data)])
@@ -313,6 +321,10 @@ def block_controls(machine, data, block):
 
 
 @functools.cache
+def _on(machine):
+    return Training(machine)
+
+
 def on(index=None):
-    """The kernels on the GPU of that number."""
-    return Training(gpu(index))
+    """The kernels on the GPU of that number; None: on the one that is current in CuPy."""
+    return _on(gpu(index))

@@ -17,59 +17,36 @@ import math
 
 import numpy as np
 
-from .codes import EXP, GELU, IDENTITY, LEAKY_RELU, RELU, SIGMOID, SIGN, SILU, SOFTMAX, TANH
+from .codes import ACTIVATIONS, name_of
 
 LEAKY_SLOPE = 0.01
-NEEDS_Z = (GELU, SILU)  # not monotonic: the output does not tell the slope
 
 
 def activate(code, z, y):
     """y = f(z); y may be z itself."""
-    if code == IDENTITY:
-        if y is not z:
-            np.copyto(y, z)
-    elif code == RELU:
-        np.maximum(z, 0, out=y)
-    elif code == LEAKY_RELU:
-        np.maximum(z, LEAKY_SLOPE * z, out=y)
-    elif code == TANH:
-        np.tanh(z, out=y)
-    elif code == SIGMOID:
-        np.copyto(y, sigmoid(z))
-    elif code == GELU:
-        np.multiply(z, normal_cdf(z), out=y)
-    elif code == SILU:
-        np.multiply(z, sigmoid(z), out=y)
-    elif code == SIGN:
-        np.copyto(y, np.where(z >= 0, 1, -1))
-    elif code == SOFTMAX:
-        softmax(z, y)
-    elif code == EXP:
-        np.exp(z, out=y)
-    else:
-        raise ValueError(f"activation code {code} is unknown")
+    FUNCTIONS[name_of(ACTIVATIONS, code, "activation")][0](z, y)
 
 
 def slope(code, y):
-    """f' from the output y, or from z for the activations in NEEDS_Z."""
-    one = y.dtype.type(1)
-    if code == IDENTITY:
-        return one
-    if code == RELU:
-        return y > 0
-    if code == LEAKY_RELU:
-        return np.where(y > 0, one, y.dtype.type(LEAKY_SLOPE))
-    if code == TANH:
-        return one - y * y
-    if code == SIGMOID:
-        return y * (one - y)
-    if code == GELU:
-        density = np.exp(-0.5 * y * y) / math.sqrt(2 * math.pi)
-        return normal_cdf(y) + y * density
-    if code == SILU:
-        s = sigmoid(y)
-        return s * (one + y * (one - s))
-    raise ValueError(f"activation code {code} has no derivative")
+    """f' from the output y, or from z for the activations that need z."""
+    name = name_of(ACTIVATIONS, code, "activation")
+    if FUNCTIONS[name][1] is None:
+        raise ValueError(f"activation {name} has no derivative")
+    return FUNCTIONS[name][1](y)
+
+
+def needs_z(code):
+    return name_of(ACTIVATIONS, code, "activation") in NEEDS_Z
+
+
+def gelu_slope(z):
+    density = np.exp(-0.5 * z * z) / math.sqrt(2 * math.pi)
+    return normal_cdf(z) + z * density
+
+
+def silu_slope(z):
+    s = sigmoid(z)
+    return s * (1 + z * (1 - s))
 
 
 def sigmoid(z):
@@ -120,3 +97,20 @@ def polynomial(x, coefficients):
         total *= x
         total += coefficient
     return total
+
+
+# name: (f(z, y) that writes y, f' of the output y or of z, None where there is none)
+FUNCTIONS = {
+    "identity": (lambda z, y: y is z or np.copyto(y, z), lambda y: y.dtype.type(1)),
+    "relu": (lambda z, y: np.maximum(z, 0, out=y), lambda y: y > 0),
+    "leaky_relu": (lambda z, y: np.maximum(z, LEAKY_SLOPE * z, out=y),
+                   lambda y: np.where(y > 0, y.dtype.type(1), y.dtype.type(LEAKY_SLOPE))),
+    "tanh": (lambda z, y: np.tanh(z, out=y), lambda y: 1 - y * y),
+    "sigmoid": (lambda z, y: np.copyto(y, sigmoid(z)), lambda y: y * (1 - y)),
+    "gelu": (lambda z, y: np.multiply(z, normal_cdf(z), out=y), gelu_slope),
+    "silu": (lambda z, y: np.multiply(z, sigmoid(z), out=y), silu_slope),
+    "sign": (lambda z, y: np.copyto(y, np.where(z >= 0, 1, -1)), None),
+    "softmax": (softmax, None),
+    "exp": (lambda z, y: np.exp(z, out=y), None),
+}
+NEEDS_Z = {"gelu", "silu"}       # not monotonic: the output does not tell the slope

@@ -6,10 +6,10 @@ The rows are summed in float64; all else has the operands' dtype.
 import numpy as np
 
 from .activations import sigmoid
-from .codes import ABSOLUTE_ERROR, HUBER, POISSON, QUANTILE, SIGMOID_XENT, SOFTMAX_XENT, SQUARED_ERROR
+from .codes import LOSSES, name_of
 
 
-def softmax_xent(z, labels, targets, weights, dz):
+def softmax_cross_entropy(z, labels, targets, weights, dz):
     """lᵢ = -Σⱼ tᵢⱼ log softmax(zᵢ)ⱼ,  ∂lᵢ/∂zᵢ = softmax(zᵢ) Σⱼ tᵢⱼ - tᵢ.
 
     A label stands for a one-hot target. With s = zᵢ - max zᵢ, which no exponential overflows,
@@ -39,7 +39,7 @@ def softmax_xent(z, labels, targets, weights, dz):
     return float(weights @ losses) / total
 
 
-def sigmoid_xent(z, targets, weights, dz):
+def sigmoid_cross_entropy(z, targets, weights, dz):
     """lᵢ = 1/n Σⱼ -t log σ(z) - (1 - t) log(1 - σ(z)),  ∂lᵢ/∂z = (σ(z) - t) / n.
 
     Written so that no exponential overflows: max(z, 0) - z t + log(1 + e^-|z|).
@@ -67,54 +67,67 @@ def squared_error(z, targets, weights, dz):
 
 
 def pointwise_loss(loss, parameter, z, targets, weights, dz):
-    """lᵢ = 1/n Σⱼ l(zᵢⱼ, tᵢⱼ), and with e = z - t:
-
-    HUBER            l = e²/2 where |e| ≤ δ, else δ (|e| - δ/2)     l' = e cut to -δ .. δ            (Huber 1964)
-    ABSOLUTE_ERROR   l = |e|                                        l' = sign e
-    QUANTILE         l = (1 - q) e where e > 0, else -q e           l' = 1 - q or -q   (Koenker & Bassett 1978)
-    POISSON          l = e^z - t - t (z - log t)                    l' = e^z - t
-
-    z of POISSON is the logarithm of the mean count, and l half the deviance, with 0 log 0 = 0. `parameter` is δ or q.
-    """
+    """lᵢ = 1/n Σⱼ l(zᵢⱼ, tᵢⱼ). `parameter` is δ of HUBER, q of QUANTILE."""
+    name = name_of(LOSSES, loss, "loss")
+    if name not in POINTWISE:
+        raise ValueError(f"loss {name} is not pointwise")
     weights, total = row_weights(weights, len(z))
     if total == 0:
         dz.fill(0)
         return 0.0
-    e, parameter = z - targets, float(parameter)
-    if loss == HUBER:
-        slope = np.clip(e, -parameter, parameter)
-        parts = slope * (e - 0.5 * slope)
-    elif loss == ABSOLUTE_ERROR:
-        slope, parts = np.sign(e), np.abs(e)
-    elif loss == QUANTILE:
-        slope = np.where(e > 0, 1 - parameter, -parameter * np.sign(np.abs(e))).astype(z.dtype)
-        parts = slope * e
-    elif loss == POISSON:
-        slope = np.exp(z) - targets
-        log_targets = np.log(targets, out=np.zeros_like(targets), where=targets > 0)
-        parts = slope - targets * (z - log_targets)
-    else:
-        raise ValueError(f"loss code {loss} is not pointwise")
+    parts, slope = POINTWISE[name](float(parameter), z, targets)
     np.multiply(slope, (weights / (z.shape[1] * total)).astype(dz.dtype)[:, None], out=dz)
     return float(weights @ np.mean(parts, axis=1)) / total
 
 
+# With e = z - t, each returns (l, l').
+
+def huber(delta, z, t):
+    """l = e²/2 where |e| ≤ δ, else δ (|e| - δ/2);  l' = e cut to -δ .. δ. Huber 1964."""
+    e = z - t
+    slope = np.clip(e, -delta, delta)
+    return slope * (e - 0.5 * slope), slope
+
+
+def absolute(parameter, z, t):
+    """l = |e|;  l' = sign e."""
+    return np.abs(z - t), np.sign(z - t)
+
+
+def quantile(q, z, t):
+    """l = (1 - q) e where e > 0, else -q e;  l' = 1 - q or -q. Koenker & Bassett 1978."""
+    e = z - t
+    slope = np.where(e > 0, 1 - q, -q * np.sign(np.abs(e))).astype(z.dtype)
+    return slope * e, slope
+
+
+def poisson(parameter, z, t):
+    """l = e^z - t - t (z - log t), half the deviance with 0 log 0 = 0, z the log of the mean count;  l' = e^z - t."""
+    slope = np.exp(z) - t
+    log_targets = np.log(t, out=np.zeros_like(t), where=t > 0)
+    return slope - t * (z - log_targets), slope
+
+
+POINTWISE = {"huber": huber, "absolute_error": absolute, "quantile": quantile, "poisson": poisson}
+
+
 def loss_and_gradient(loss, parameter, z, labels, targets, weights, dz):
-    if loss == SOFTMAX_XENT:
-        return softmax_xent(z, labels, targets, weights, dz)
-    if loss == SIGMOID_XENT:
-        return sigmoid_xent(z, targets, weights, dz)
-    if loss == SQUARED_ERROR:
+    name = name_of(LOSSES, loss, "loss")
+    if name == "softmax_cross_entropy":
+        return softmax_cross_entropy(z, labels, targets, weights, dz)
+    if name == "sigmoid_cross_entropy":
+        return sigmoid_cross_entropy(z, targets, weights, dz)
+    if name == "squared_error":
         return squared_error(z, targets, weights, dz)
     return pointwise_loss(loss, parameter, z, targets, weights, dz)
 
 
 def correct_rows(loss, z, labels, targets):
     """Rows whose largest output is the label; for sigmoids, each row's share of outputs on the right side."""
-    if loss == SOFTMAX_XENT:
-        answers = labels if labels.size else targets.argmax(axis=1)
-        return float(np.count_nonzero(z.argmax(axis=1) == answers))
-    if loss == SIGMOID_XENT:
+    name = name_of(LOSSES, loss, "loss")
+    if name == "softmax_cross_entropy":
+        return float(np.count_nonzero(z.argmax(axis=1) == (labels if labels.size else targets.argmax(axis=1))))
+    if name == "sigmoid_cross_entropy":
         return np.count_nonzero((z > 0) == (targets > 0.5)) / z.shape[1]
     return 0.0
 

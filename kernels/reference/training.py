@@ -14,14 +14,13 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from .activations import NEEDS_Z, activate
-from .codes import IDENTITY
-from .dense import dense_backward, dense_forward
+from .activations import activate, needs_z
+from .dense import dense_backward
 from .inference import BLOCK_ROWS, forward, gather
 from .layout import layer_spans, layer_views
 from .losses import correct_rows, loss_and_gradient, sum_of_weights
 from .philox import drop, kept
-from .update import SLOTS, update
+from .update import slots_of, update
 
 
 def prepare(parameters, sizes, activations, *, dropout, loss, rule, hyper, l2, batch_size, scale, seed, n_threads,
@@ -34,10 +33,10 @@ def prepare(parameters, sizes, activations, *, dropout, loss, rule, hyper, l2, b
 
     parameters = parameters.copy()
     gradients = np.empty_like(parameters)
-    s1, s2 = (np.zeros(parameters.size if SLOTS[rule] > slot else 0, dtype) for slot in (0, 1))
+    s1, s2 = (np.zeros(parameters.size if slots_of(rule) > slot else 0, dtype) for slot in (0, 1))
     y = batch_buffers(sizes[1:])
     # z and y share a buffer unless the slope needs z; y and h share one unless dropout stands between them.
-    z = [np.empty_like(yl) if code in NEEDS_Z else yl for code, yl in zip(activations, y, strict=True)]
+    z = [np.empty_like(yl) if needs_z(code) else yl for code, yl in zip(activations, y, strict=True)]
     h = batch_buffers(sizes[:1]) + [np.empty_like(yl) if rate else yl for rate, yl in zip(dropout, y, strict=True)]
     hyper = np.asarray(hyper, dtype=np.float64)
     return SimpleNamespace(
@@ -57,7 +56,7 @@ def train_epoch(state, x, labels, targets, weights, order, rates):
     with interrupts_between_steps() as interrupted:
         for i, learning_rate in enumerate(rates):
             rows = order[i * state.batch_size:(i + 1) * state.batch_size]
-            totals += train_step(state, x, rows, *answers(rows, labels, targets, weights), learning_rate)
+            totals += train_step(state, x, rows, *taken(rows, labels, targets, weights), learning_rate)
             if not state.failed_step and not np.isfinite(totals[0]):
                 state.failed_step = state.step
             if interrupted:
@@ -81,7 +80,8 @@ def backpropagate(state, x, rows, labels, targets, weights):
 
     gather(x, rows, state.scale, h[0])
     for l, ((w, b), activation, rate) in enumerate(zip(state.layers, state.activations, state.dropout, strict=True)):
-        dense_forward(h[l], w, b, IDENTITY, z[l])
+        np.matmul(h[l], w, out=z[l])
+        z[l] += b
         activate(activation, z[l], y[l])
         if rate:
             masks[l] = kept(y[l].shape, rate, state.seed, state.step, l)
@@ -115,7 +115,7 @@ def batch_gradient(state, x, labels, targets, weights, rows, share):
     if len(rows) == 0:
         state.gradients[:] = 0
         return 0.0, 0.0, 0.0
-    totals = backpropagate(state, x, rows, *answers(rows, labels, targets, weights))
+    totals = backpropagate(state, x, rows, *taken(rows, labels, targets, weights))
     state.gradients *= share
     return tuple(map(float, totals))
 
@@ -144,7 +144,7 @@ def evaluate(state, x, labels, targets, weights):
     totals = np.zeros(3)
     for start in range(0, len(x), BLOCK_ROWS):
         rows = slice(start, start + BLOCK_ROWS)
-        block_labels, block_targets, block_weights = answers(rows, labels, targets, weights)
+        block_labels, block_targets, block_weights = taken(rows, labels, targets, weights)
         block = x[rows]
         y = np.empty((len(block), state.sizes[-1]), state.parameters.dtype)
         forward(state.parameters, state.sizes, state.activations, block, state.scale, None, y)
@@ -155,7 +155,7 @@ def evaluate(state, x, labels, targets, weights):
     return tuple(totals.tolist())
 
 
-def answers(rows, labels, targets, weights):
+def taken(rows, labels, targets, weights):
     """These rows of whichever arrays are given; the others are empty."""
     return (array[rows] if array.size else array for array in (labels, targets, weights))
 

@@ -12,61 +12,52 @@
 """
 import numpy as np
 
-from .codes import ADAM, ADAM_EPS, ADAMW, GRADIENT, MOMENTUM, NESTEROV, RMSPROP, SGD
+from .codes import RULES, name_of
 
-SLOTS = (0, 1, 1, 1, 2, 2, 2, 1)  # state arrays that each rule keeps
 BLOCK = 16384  # elements; the temporaries of one block (64 KiB in float32) stay in the cache
 
 
 def update(rule, hyper, learning_rate, step, w, g, s1, s2):
     """hyper = (momentum | rho | beta1, beta2, epsilon, weight_decay); step is t; unused slots have size 0."""
+    take_step = STEPS[name_of(RULES, rule, "rule")][0]
     # Python floats, unlike float64 scalars, take the dtype of the arrays they meet.
-    first, beta2, epsilon, decay = map(float, hyper)
-    eta = float(learning_rate)
+    hyper, eta = tuple(map(float, hyper)), float(learning_rate)
     for start in range(0, w.size, BLOCK):
-        wb, gb, s1b, s2b = (array[start:start + BLOCK] for array in (w, g, s1, s2))
-        if rule == SGD:
-            wb -= eta * gb
-        elif rule == MOMENTUM:
-            momentum(eta, first, wb, gb, s1b)
-        elif rule == NESTEROV:
-            nesterov(eta, first, wb, gb, s1b)
-        elif rule == RMSPROP:
-            rmsprop(eta, first, epsilon, wb, gb, s1b)
-        elif rule == ADAM:
-            adam(eta, first, beta2, epsilon, step, wb, gb, s1b, s2b)
-        elif rule == ADAMW:
-            wb -= eta * decay * wb
-            adam(eta, first, beta2, epsilon, step, wb, gb, s1b, s2b)
-        elif rule == ADAM_EPS:
-            adam(eta, first, beta2, epsilon / (1 - beta2 ** step) ** 0.5, step, wb, gb, s1b, s2b)
-        elif rule == GRADIENT:
-            s1b += eta * gb
-        else:
-            raise ValueError(f"rule code {rule} is unknown")
+        take_step(eta, hyper, step, *(array[start:start + BLOCK] for array in (w, g, s1, s2)))
 
 
-def momentum(eta, mu, w, g, s1):
-    s1 *= mu
+def slots_of(rule):
+    """State arrays that a rule keeps."""
+    return STEPS[name_of(RULES, rule, "rule")][1]
+
+
+def sgd(eta, hyper, t, w, g, s1, s2):
+    w -= eta * g
+
+
+def momentum(eta, hyper, t, w, g, s1, s2):
+    s1 *= hyper[0]
     s1 -= eta * g
     w += s1
 
 
-def nesterov(eta, mu, w, g, s1):
-    step = eta * g
+def nesterov(eta, hyper, t, w, g, s1, s2):
+    step, mu = eta * g, hyper[0]
     s1 *= mu
     s1 -= step
     w += mu * s1
     w -= step
 
 
-def rmsprop(eta, rho, epsilon, w, g, s1):
+def rmsprop(eta, hyper, t, w, g, s1, s2):
+    rho, epsilon = hyper[0], hyper[2]
     s1 *= rho
     s1 += (1 - rho) * g * g
     w -= eta * g / np.sqrt(s1 + epsilon)
 
 
-def adam(eta, beta1, beta2, epsilon, t, w, g, s1, s2):
+def adam(eta, hyper, t, w, g, s1, s2):
+    beta1, beta2, epsilon, _ = hyper
     s1 *= beta1
     s1 += (1 - beta1) * g
     s2 *= beta2
@@ -74,3 +65,22 @@ def adam(eta, beta1, beta2, epsilon, t, w, g, s1, s2):
     s1_hat = s1 / (1 - beta1 ** t)
     s2_hat = s2 / (1 - beta2 ** t)
     w -= eta * s1_hat / (np.sqrt(s2_hat) + epsilon)
+
+
+def adamw(eta, hyper, t, w, g, s1, s2):
+    w -= eta * hyper[3] * w
+    adam(eta, hyper, t, w, g, s1, s2)
+
+
+def adam_eps(eta, hyper, t, w, g, s1, s2):
+    beta1, beta2, epsilon, _ = hyper
+    adam(eta, (beta1, beta2, epsilon / (1 - beta2 ** t) ** 0.5, 0.0), t, w, g, s1, s2)
+
+
+def gradient(eta, hyper, t, w, g, s1, s2):
+    s1 += eta * g
+
+
+# name: (one step, slots)
+STEPS = {"sgd": (sgd, 0), "momentum": (momentum, 1), "nesterov": (nesterov, 1), "rmsprop": (rmsprop, 1),
+         "adam": (adam, 2), "adamw": (adamw, 2), "adam_eps": (adam_eps, 2), "gradient": (gradient, 1)}

@@ -14,6 +14,7 @@ from toy import QUICK, blobs, waves
 
 import fastmlp
 from fastmlp import files
+from fastmlp.training import checkpoints
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="needs POSIX files")
 X, Y = blobs()
@@ -258,7 +259,7 @@ def test_a_schedule_of_a_very_long_run(tmp_path):
     lambda run: run.update({f"{i}": i for i in range(100_000)})])
 def test_a_message_is_short_whatever_the_file_says(change, tmp_path):
     train(checkpoint=tmp_path / "run")
-    header, tensors = files.read_tensors(tmp_path / "run", "fastmlp_checkpoint", 1)
+    header, tensors = files.read_tensors(tmp_path / "run", "fastmlp_checkpoint", checkpoints.FORMAT)
     change(header["run"])
     (tmp_path / "run").write_bytes(files.to_bytes(tensors, "fastmlp_checkpoint", header))
     with pytest.raises(ValueError, match="checkpoint ") as caught:

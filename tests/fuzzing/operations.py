@@ -23,9 +23,10 @@ def op_arguments(op, m, k, n, dtype, rng):
         "dense_backward": lambda: {"x": normal(m, k), "w": normal(k, n), "y": normal(m, n), "dy": normal(m, n),
                                    "activation": 3, "dz": blank(m, n), "dx": blank(m, k), "dw": blank(k, n),
                                    "db": blank(n)},
-        "softmax_xent": lambda: {"z": normal(m, n), "labels": rng.integers(0, max(n, 1), m), "targets": targets,
+        "softmax_cross_entropy": lambda: {"z": normal(m, n), "labels": rng.integers(0, max(n, 1), m),
+                                          "targets": targets,
                                  "weights": none, "dz": blank(m, n)},
-        "sigmoid_xent": lambda: {"z": normal(m, n), "targets": rng.random((m, n)).astype(dtype),
+        "sigmoid_cross_entropy": lambda: {"z": normal(m, n), "targets": rng.random((m, n)).astype(dtype),
                                  "weights": rng.random(m).astype(dtype), "dz": blank(m, n)},
         "squared_error": lambda: {"z": normal(m, n), "targets": normal(m, n), "weights": none, "dz": blank(m, n)},
         "gather": lambda: {"x": normal(m + 1, k), "rows": rng.integers(0, m + 1, m), "scale": 0.5, "out": blank(m, k)},
@@ -40,7 +41,8 @@ def op_arguments(op, m, k, n, dtype, rng):
 
 
 WRITTEN = {"y", "dz", "dx", "dw", "db", "out", "w", "s1", "s2", "theta", "bias", "delta"}
-OPS = ("dense_forward", "dense_backward", "softmax_xent", "sigmoid_xent", "squared_error", "gather", "dropout",
+OPS = ("dense_forward", "dense_backward", "softmax_cross_entropy", "sigmoid_cross_entropy", "squared_error", "gather",
+       "dropout",
        "update", "perceptron_batch", "forward")
 ODD_NUMBERS = [-1, 0, 1, 99, 0.5, 2 ** 40, float("nan"), float("inf"), None, "1", 1e308]
 
