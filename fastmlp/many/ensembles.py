@@ -197,12 +197,12 @@ class Ensemble:
 
 
 def _members_from(tensors, header):
-    members, used = [], 0
-    for i, one in enumerate(header["members"]):
-        prefix = f"members.{i}."
-        own = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-        members.append(model_from(own, one))
-        used += len(own)
-    if not members or used < len(tensors):
-        raise ValueError("it holds no members, or tensors that belong to none of them")
-    return members
+    own = {str(i): {} for i in range(len(header["members"]))}
+    if not own:
+        raise ValueError("it holds no members")
+    for name, tensor in tensors.items():
+        number, _, part = name.removeprefix("members.").partition(".")
+        if number not in own:
+            raise ValueError(f"its tensor {name} belongs to none of its members")
+        own[number][part] = tensor
+    return [model_from(parts, one) for parts, one in zip(own.values(), header["members"], strict=True)]
