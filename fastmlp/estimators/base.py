@@ -18,7 +18,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from .. import device as devices
 from ..input.labels import target_array
-from ..input.rows import validation_pair
+from ..input.rows import validation_pair, weights_in
 from ..kernels import activations as act
 from ..kernels.reference.activations import activate
 from .callbacks import CallbackSupportMixin, Tasks
@@ -214,7 +214,8 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
     def _source(self, kernels, X, encoded, weights, dtype, smoothing=0.0):
         labels, targets = self._targets(encoded, dtype, smoothing)
         x = X.tocsr().astype(dtype, copy=False) if hasattr(X, "tocsr") else np.ascontiguousarray(X, dtype)
-        return Source(kernels, x, labels, targets, np.asarray(NO_WEIGHTS if weights is None else weights, dtype))
+        weights = NO_WEIGHTS.astype(dtype) if weights is None else weights_in(weights, dtype, "sample_weight")
+        return Source(kernels, x, labels, targets, weights)
 
     def _held(self, validation_data):
         X, y, weight = validation_pair(validation_data)

@@ -130,13 +130,13 @@ def row_weights(weights, n, dtype, name):
                          f"{array.dtype}")
     if array.min() < 0:
         raise ValueError(f"{name} must not be negative, got {array.min():.4g} in row {int(array.argmin())}")
-    array = _weights_in(array, dtype, name)
+    array = weights_in(array, dtype, name)
     if not array.any():
         raise ValueError(f"{name} must not be zero for every row: nothing would be learnt")
     return array
 
 
-def _weights_in(weights, dtype, name):
+def weights_in(weights, dtype, name):
     """Weights in `dtype`; ValueError for those that it cannot hold to three digits, or whose sum would be infinite."""
     limits = np.finfo(dtype)
     rounded = to_float(weights, name, dtype)
@@ -160,7 +160,7 @@ def with_class_weight(rows, class_weight, task, train_rows, total=lambda counts:
     name = "class_weight, by row,"
     if rows.weights.size:
         weights, name = weights * rows.weights, "class_weight times sample_weight"
-    weights = _weights_in(weights, rows.weights.dtype, name)
+    weights = weights_in(weights, rows.weights.dtype, name)
     if not total(int(np.count_nonzero(weights[train_rows]))):
         raise ValueError("class_weight leaves every row with weight 0: nothing would be learnt")
     return Rows(rows.x, rows.labels, rows.targets, weights)

@@ -226,6 +226,16 @@ def test_evaluate_squares_in_float64(device):
             np.average((model.predict(x).astype(float) - y) ** 2, weights=weights), rel=1e-6)
 
 
+def test_estimators_of_float32_tables():
+    """They train in X's dtype, and rounded y and weights to it."""
+    pytest.importorskip("sklearn")
+    X, y = FEATURES.astype(np.float32), 1e8 + FEATURES[:, 0]
+    with pytest.raises(ValueError, match=r"y varies by .*, which float32 rounds by .*, or pass X as float64"):
+        fastmlp.MLPRegressor("squared_error", (4,)).fit(X, y)
+    with pytest.raises(ValueError, match="sample_weight holds 1e-300 at position 0, too small for dtype float32"):
+        fastmlp.MLPClassifier((4,)).fit(X, FEATURES[:, 0] > 0, np.full(400, 1e-300))
+
+
 # ---------------------------------------------------------------------------------------------- probabilities
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_the_probability_of_the_first_class(dtype):
