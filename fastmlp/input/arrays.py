@@ -35,9 +35,13 @@ def host_copy(value):
 
 
 def tensor_on_host(tensor):
-    """A tensor of PyTorch's as a NumPy array; float32 for bfloat16, which NumPy has not and float32 holds exactly."""
-    tensor = tensor.detach()
-    return (tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).cpu().numpy()
+    """A tensor of PyTorch's as a NumPy array."""
+    return _readable(tensor.detach()).cpu().numpy()
+
+
+def _readable(tensor):
+    """The tensor; in float32, which holds it exactly, if it is bfloat16, which neither NumPy nor CuPy has."""
+    return tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor
 
 
 def on_host(value):
@@ -69,7 +73,7 @@ def _stay(value, gpu, kinds):
         import torch
 
         torch.cuda.current_stream(value.device).synchronize()
-        value = value.detach()
+        value = _readable(value.detach())
     array = cupy.asarray(value)
     stays = array.dtype.kind in kinds and array.device.id == gpu == cupy.cuda.Device().id
     return OnGpu(array) if stays else value
@@ -141,8 +145,9 @@ def as_array(value, name):
         raise ValueError(f"{name} must hold numbers, got dtype {array.dtype}, a structured array; pass its fields as "
                          f"columns, numpy.lib.recfunctions.structured_to_unstructured({name}), or a frame, "
                          f"pandas.DataFrame({name})")
-    if array.dtype.kind == "V" and np.can_cast(array.dtype, np.float32):
-        return array.astype(np.float32)          # bfloat16 and its like (ml_dtypes), which float32 holds exactly
+    for exact in (np.int8, np.uint8, np.float32):
+        if array.dtype.kind == "V" and np.can_cast(array.dtype, exact):
+            return array.astype(exact)           # bfloat16, int4 and their like (ml_dtypes)
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 

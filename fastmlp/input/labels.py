@@ -159,7 +159,7 @@ def encode(y, task, dtype, name="y", wide=False):
     return NO_LABELS, targets
 
 
-def check_resolution(exact, rounded, name):
+def check_resolution(exact, rounded, name, remedy="pass scaling='robust', which does so, or dtype='float64'"):
     """ValueError if the numbers of a column differ so little that rounding them to the net's dtype loses it."""
     if rounded.dtype == exact.dtype or is_on_gpu(exact):
         return
@@ -175,8 +175,7 @@ def check_resolution(exact, rounded, name):
         j = int(lost.argmax())
         column = f" in column {j}" if len(lost) > 1 else ""
         raise ValueError(f"{name} varies by {deviation[j]:.3g} around {mean[j]:.8g}{column}, which {rounded.dtype} "
-                         f"rounds by {error[j]:.2g}: subtract a constant from {name}, or pass "
-                         "scaling='robust', which does so, or dtype='float64'")
+                         f"rounds by {error[j]:.2g}: subtract a constant from {name}, or {remedy}")
 
 
 def label_index(values, classes, name):

@@ -131,7 +131,7 @@ def row_weights(weights, n, dtype, name):
                          f"{array.dtype}")
     if array.min() < 0:
         raise ValueError(f"{name} must not be negative, got {array.min():.4g} in row {int(array.argmin())}")
-    array = _weights_in(array, dtype, name)
+    array = weights_in(array, dtype, name)
     if not array.any():
         raise ValueError(f"{name} must not be zero for every row: nothing would be learnt")
     return array
@@ -149,7 +149,7 @@ def finished_rows(rows, net, *, weights=None, smoothing=0.0):
     return Rows(scaling.scaled_input(net, rows.x), labels, scaling.scaled_targets(net, targets), weights)
 
 
-def _weights_in(weights, dtype, name):
+def weights_in(weights, dtype, name):
     """Weights in `dtype`; ValueError for those that it cannot hold to three digits, or whose sum would be infinite."""
     limits = np.finfo(dtype)
     rounded = to_float(weights, name, dtype)
@@ -173,7 +173,7 @@ def weights_by_class(rows, class_weight, task, train_rows, total=lambda counts: 
     name = "class_weight, by row,"
     if rows.weights.size:
         weights, name = weights * rows.weights, "class_weight times sample_weight"
-    weights = _weights_in(weights, rows.weights.dtype, name)
+    weights = weights_in(weights, rows.weights.dtype, name)
     if not total(int(np.count_nonzero(weights[train_rows]))):
         raise ValueError("class_weight leaves every row with weight 0: nothing would be learnt")
     return weights

@@ -118,7 +118,7 @@ def _loss(recipe, data, order, first, present, n_out, features, weight_sum, y, d
         store(scales, v, load(weights, v) * (1.0 / weight_sum if weight_sum > 0.0 else 0.0))
     if data.weights.size > 0 and weight_sum > 0.0:
         for i in range(width):           # in float64: 1 / Σ w of weights of 1e-40 is infinite in float32
-            put(scales, i, float(get(weights, i)) / weight_sum)
+            put(scales, i, np.float64(get(weights, i)) / weight_sum)
     if data.labels.size > 0:
         for i in range(present):
             put(labels, i, data.labels[order[first + i]])
@@ -130,7 +130,7 @@ def _loss(recipe, data, order, first, present, n_out, features, weight_sum, y, d
                           step(scales, v), step(losses, v), step(right, v))
     if data.weights.size > 0:
         for i in range(present):         # in float64 as well: a loss of 4 times a weight of 1e38 is infinite in float32
-            sums[0] += float(get(losses, i)) * float(get(weights, i))
+            sums[0] += np.float64(get(losses, i)) * get(weights, i)
     for v in range(0, width, count):
         if data.weights.size == 0:
             sums[0] += sum_lanes(load(losses, v) * load(weights, v))

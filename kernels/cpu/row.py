@@ -308,7 +308,7 @@ def _clipped(row, count, clipping, out):
     rounded to float32 before it is centred would lose what is small beside the center."""
     clip = get(clipping, 2 * count)
     for i in range(count):
-        s = (float(row[i]) - get(clipping, i)) * get(clipping, count + i)
+        s = (np.float64(row[i]) - get(clipping, i)) * get(clipping, count + i)
         if s > FARTHEST:
             s = FARTHEST
         elif s < -FARTHEST:
@@ -364,7 +364,7 @@ def _call_row_net(net, row, out):
             softmax_row(y, panel_width(y), n_out, y)
         for j in range(n_out):
             if clips:
-                out[j] = float(get(y, j)) + get(clipping, 2 * n_in + 1 + j)
+                out[j] = np.float64(get(y, j)) + get(clipping, 2 * n_in + 1 + j)
             else:
                 out[j] = get(y, j)
 
