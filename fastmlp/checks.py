@@ -93,6 +93,18 @@ def output(name, array, shape, dtype):
     return array
 
 
+def holds(name, array, values):
+    """ValueError unless the dtype of `array` can hold each of `values`, labels: 300 would be 44 in int8."""
+    dtype = getattr(array, "dtype", None)
+    if dtype is None or not np.can_cast(values.dtype, dtype, "same_kind"):
+        return                                   # for `output` to refuse
+    with np.errstate(invalid="ignore", over="ignore"):
+        lost = values.astype(dtype).astype(values.dtype) != values
+    if lost.any():
+        raise ValueError(f"{name} has dtype {dtype}, which cannot hold the label {values[lost][0].item()!r}; use "
+                         f"{values.dtype}")
+
+
 def fits_in_memory(sizes, copies, batch_size, itemsize):
     """Raise ValueError if a net of layer `sizes` cannot fit the machine, before anything is allocated.
 

@@ -168,9 +168,10 @@ def test_torch_as_people_write_it(rng):
     assert_close(model.predict_proba(X), wanted, "float32")
     assert model.dropout == (0.1, 0.0)
     assert set(model.predict(X)) <= {"a", "b", "c"}
-    for wrong, message in ((nn.Sequential(nn.Conv2d(1, 1, 3)), "knows no Conv2d"), (nn.Sequential(), "no dense layer"),
+    for wrong, message in ((nn.Sequential(nn.Conv2d(1, 1, 3)), "does not support Conv2d"),
+                           (nn.Sequential(), "no dense layer"),
                            (nn.Sequential(nn.ReLU(), nn.Linear(2, 2)), "must follow a dense layer"),
-                           (nn.Sequential(nn.Linear(2, 2), nn.LeakyReLU(0.2)), "knows no LeakyReLU"),
+                           (nn.Sequential(nn.Linear(2, 2), nn.LeakyReLU(0.2)), "does not support LeakyReLU"),
                            (nn.Sequential(nn.Linear(2, 2), nn.Softmax(1), nn.Linear(2, 2)), "last layer only"),
                            (nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.2)), "after the last dense layer")):
         with pytest.raises(ValueError, match=message):
@@ -206,8 +207,8 @@ def test_keras_as_the_lecture_writes_it(rng):
     X = rng.random((5, 784)).astype(np.float32)
     assert_close(model.predict_proba(X), theirs.predict(X.reshape(-1, 28, 28), verbose=0), "float32")
     assert (model.sizes, model.activations, model.dropout) == ((784, 10, 10), ("relu",), (0.4,))
-    for layer, message in ((keras.layers.Dense(2, "elu"), "knows no activation 'elu'"),
-                           (keras.layers.Reshape((4, 1)), "knows no Reshape layer")):
+    for layer, message in ((keras.layers.Dense(2, "elu"), "does not support the activation 'elu'"),
+                           (keras.layers.Reshape((4, 1)), "does not support the layer Reshape")):
         with pytest.raises(ValueError, match=message):
             fastmlp.from_keras(keras.Sequential([keras.Input((4,)), layer]))
     with pytest.raises(ValueError, match="no activation 'sign'"):

@@ -24,7 +24,7 @@ import numpy as np
 from .. import device as devices
 from ..input import stored
 from ..input.labels import joint_task, summary
-from ..input.rows import Dataset, input_scale, read_data, read_features, read_rows
+from ..input.rows import Dataset, input_scale, read_data, read_features, read_rows, scales
 from . import collectives
 from .shards import Shards, ShardsInWindows
 from .sources import NO_ROWS, source_of
@@ -62,7 +62,8 @@ class Alone:
         return local()
 
     def read(self, X, y, sample_weight, options, model):
-        return read_data(X, y, sample_weight, options.loss, options.net.dtype, model, options.window_rows)
+        return read_data(X, y, sample_weight, options.loss, options.net.dtype, model, options.window_rows,
+                         options.scaling == "robust")
 
     def same(self, what, value):
         """ValueError on all ranks if `value` is not the same on all."""
@@ -181,13 +182,13 @@ class Ranks(Alone):
 
     def read(self, X, y, sample_weight, options, model):
         """The `Dataset` of this rank's rows, for the task and the scale that the rows of all ask for."""
-        dtype = options.net.dtype
+        dtype, wide = options.net.dtype, options.scaling == "robust" or scales(model)
         window = options.window_rows or self._comm.allreduce(self.checked(
             lambda: stored.default_window(X, dtype) if stored.too_large(X, dtype) else 0), self._mpi.MAX)
 
         def own():
             in_file = stored.train_in_windows(X, "X", dtype, window) if window else None
-            return *read_features(X, "X", dtype, model, in_file), summary(y, options.loss)
+            return *read_features(X, "X", dtype, model, in_file, wide), summary(y, options.loss)
         x, names, labels = self.checked(own)
         for what, value in (("the number of columns of X", x.shape[1]), ("the columns' names of X", names),
                             ("whether X is uint8", x.dtype == np.uint8),
@@ -201,7 +202,7 @@ class Ranks(Alone):
         else:
             scale = model.scale
             self.same("the weights of model", zlib.crc32(model.parameters))
-        rows = self.checked(lambda: read_rows(x, y, sample_weight, task, dtype))
+        rows = self.checked(lambda: read_rows(x, y, sample_weight, task, dtype, wide=wide, trained=True))
         counts = self._comm.allgather(len(rows))
         self._first, self._rows = sum(counts[:self.rank]), len(rows)
         log.info("rank %d of %d has %s of %s rows", self.rank, self.size, f"{len(rows):,}", f"{sum(counts):,}")

@@ -17,7 +17,8 @@ from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from .. import device as devices
-from ..input.rows import validation_pair
+from ..input.labels import target_array
+from ..input.rows import validation_pair, weights_in
 from ..kernels import activations as act
 from ..kernels.reference.activations import activate
 from .callbacks import CallbackSupportMixin, Tasks
@@ -31,6 +32,11 @@ FEW_ROWS = 4  # predicted in NumPy: choosing and entering compiled loops takes s
 NO_LABELS, NO_WEIGHTS = np.empty(0, np.int64), np.empty(0)
 
 
+def one_kind(y, name):
+    """A list of labels as an array of one kind, or ValueError; anything else as it is, for scikit-learn to read."""
+    return target_array(y, name) if isinstance(y, list | tuple) and len(y) else y
+
+
 def views(flat, sizes):
     """([W of every layer], [b of every layer]), views into the flat layout of the kernels."""
     coefs, intercepts, start = [], [], 0
@@ -40,6 +46,11 @@ def views(flat, sizes):
         intercepts.append(flat[middle:middle + n_out])
         start = middle + n_out
     return coefs, intercepts
+
+
+def _one_each(name, values, layers):
+    if len(values) != layers:
+        raise ValueError(f"{name} must be one value, or one for each of the {layers} hidden layers; got {values!r}")
 
 
 class BaseMLP(CallbackSupportMixin, BaseEstimator):
@@ -97,24 +108,27 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
         state.pop("_packed", None)  # views: a copy has to look into its own parameters
         return state
 
+    def _codes(self, layers):
+        """The activation codes of so many hidden layers; ValueError for names that are not known, or too few."""
+        names = (self.activation,) * layers if isinstance(self.activation, str) else tuple(self.activation)
+        _one_each("activation", names, layers)
+        for name in names:
+            if name not in ACTIVATIONS:
+                raise ValueError(f"activation must be of {', '.join(map(repr, ACTIVATIONS))}, got {name!r}")
+        return tuple(ACTIVATIONS[name] for name in names)
+
     def _hidden(self):
         """Widths, activation codes and dropout rates of the hidden layers."""
         sizes = self.hidden_layer_sizes
         sizes = tuple(sizes) if hasattr(sizes, "__iter__") else (sizes,)
         if any(size <= 0 for size in sizes):
             raise ValueError(f"hidden_layer_sizes must be > 0, got {list(sizes)}.")
-        names = (self.activation,) * len(sizes) if isinstance(self.activation, str) else tuple(self.activation)
+        codes = self._codes(len(sizes))
         rates = tuple(self.dropout) if hasattr(self.dropout, "__len__") else (self.dropout,) * len(sizes)
-        for name, values in (("activation", names), ("dropout", rates)):
-            if len(values) != len(sizes):
-                raise ValueError(f"{name} must be one value, or one for each of the {len(sizes)} hidden layers; "
-                                 f"got {values!r}")
-        for name in names:
-            if name not in ACTIVATIONS:
-                raise ValueError(f"activation must be of {', '.join(map(repr, ACTIVATIONS))}, got {name!r}")
+        _one_each("dropout", rates, len(sizes))
         if any(rates) and self.solver == "lbfgs":
             raise ValueError("dropout needs solver='sgd' or 'adam': L-BFGS follows one function")
-        return tuple(map(int, sizes)), tuple(ACTIVATIONS[name] for name in names), tuple(map(float, rates))
+        return tuple(map(int, sizes)), codes, tuple(map(float, rates))
 
     def _initialize(self, sizes, codes, dtype):
         """Weights and biases drawn as scikit-learn draws them, and the counters of a fit at their start."""
@@ -129,10 +143,18 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
                       self._random_state.uniform(-bound, bound, n_out)]
         self._adopt(np.concatenate(parts).astype(dtype), sizes)
         self._best_parameters = self._packed[0].copy()
-        if self.solver in STOCHASTIC:
+
+    def _begin_counting(self, first):
+        """The losses, scores and best values of a fit at their start; of a fit that goes on, those that it lacks, since
+        the last one was by another solver, or with and without early stopping."""
+        if self.solver not in STOCHASTIC:
+            return
+        if first or not hasattr(self, "loss_curve_"):
             self.loss_curve_ = []
             self._no_improvement_count = 0
+        if first or getattr(self, "best_loss_", None) is None or self.early_stopping:
             self.best_loss_ = None if self.early_stopping else np.inf
+        if first or (getattr(self, "validation_scores_", None) is None) == bool(self.early_stopping):
             self.validation_scores_ = [] if self.early_stopping else None
             self.best_validation_score_ = -np.inf if self.early_stopping else None
 
@@ -147,11 +169,16 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
         sample_weight = None if sample_weight is None else _check_sample_weight(sample_weight, X)
         weights = self._class_weighted(y, sample_weight, incremental)
         encoded = self._encode(y)
-        self.n_outputs_ = self._n_outputs(encoded)
         self._random_state = check_random_state(self.random_state)
-        sizes = (X.shape[1], *hidden, self.n_outputs_)
+        sizes = (X.shape[1], *hidden, self._n_outputs(encoded))
         if first:
             self._initialize(sizes, codes, X.dtype)
+        elif (has := (len(self.coefs_[0]), *(w.shape[1] for w in self.coefs_))) != sizes:
+            raise ValueError(f"the net to be trained further has {'-'.join(map(str, has))} units (features, hidden, "
+                             f"outputs), but X, hidden_layer_sizes and y ask for {'-'.join(map(str, sizes))}; call fit "
+                             "with warm_start=False for a new one")
+        self.n_outputs_ = sizes[-1]
+        self._begin_counting(first)
         loss, parameter = self._loss()
         net = Net(sizes, (*codes, act.IDENTITY), (*dropout, 0.0), loss, parameter, float(self.alpha))
 
@@ -187,7 +214,8 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
     def _source(self, kernels, X, encoded, weights, dtype, smoothing=0.0):
         labels, targets = self._targets(encoded, dtype, smoothing)
         x = X.tocsr().astype(dtype, copy=False) if hasattr(X, "tocsr") else np.ascontiguousarray(X, dtype)
-        return Source(kernels, x, labels, targets, np.asarray(NO_WEIGHTS if weights is None else weights, dtype))
+        weights = NO_WEIGHTS.astype(dtype) if weights is None else weights_in(weights, dtype, "sample_weight")
+        return Source(kernels, x, labels, targets, weights)
 
     def _held(self, validation_data):
         X, y, weight = validation_pair(validation_data)
@@ -227,7 +255,7 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
 
     def _outputs(self, X, output):
         """The net's outputs (n, n_outputs_) for checked X, the last layer's activation being the code `output`."""
-        flat, codes, sparse = self._parameters(), (*self._hidden()[1], output), hasattr(X, "tocsr")
+        flat, codes, sparse = self._parameters(), (*self._codes(len(self.coefs_) - 1), output), hasattr(X, "tocsr")
         if X.shape[0] <= FEW_ROWS and not sparse:
             y = X.astype(flat.dtype, copy=False)
             for w, b, code in zip(self.coefs_, self.intercepts_, codes, strict=True):

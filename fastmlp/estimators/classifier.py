@@ -18,7 +18,8 @@ from sklearn.utils.validation import validate_data
 
 from ..kernels import activations as act
 from ..kernels import losses
-from .base import NO_LABELS, OUTPUTS, BaseMLP
+from ..net.model import both_probabilities
+from .base import NO_LABELS, OUTPUTS, BaseMLP, one_kind
 from .callbacks import with_callbacks
 
 
@@ -127,7 +128,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y, sample_weight=None, classes=None):
         """One epoch over X and y. The first call needs `classes`, all labels that will ever come."""
-        if _check_partial_fit_first_call(self, classes):
+        if _check_partial_fit_first_call(self, one_kind(classes, "classes")):
+            y = one_kind(y, "y")
             self._kind = "multilabel" if type_of_target(y).startswith("multilabel") else _kind_of(self.classes_)
         return self._fit(X, y, sample_weight, incremental=True)
 
@@ -137,13 +139,22 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
 
     def predict_proba(self, X):
         """(n, classes) probabilities, in the order of `classes_`."""
-        out = self._outputs(self._read(X), OUTPUTS[self.out_activation_])
-        return np.hstack([1 - out, out]) if self.n_outputs_ == 1 else out
+        X = self._read(X)
+        if self.n_outputs_ == 1:
+            return both_probabilities(self._outputs(X, act.IDENTITY))
+        return self._outputs(X, OUTPUTS[self.out_activation_])
 
     def predict_log_proba(self, X):
-        """The logarithm of `predict_proba`."""
-        p = self.predict_proba(X)
-        return np.log(p, out=p)
+        """The logarithm of `predict_proba`, also where that is 0 or 1 to rounding."""
+        z = self._outputs(self._read(X), act.IDENTITY)
+        if self.out_activation_ == "softmax":
+            z -= z.max(axis=1, keepdims=True)
+            z -= np.log(np.exp(z).sum(axis=1, keepdims=True))
+            return z
+        if self.n_outputs_ == 1:
+            return np.hstack([-np.logaddexp(0, z), -np.logaddexp(0, -z)])
+        # Labels that are sure to the last bit stay equal, as their probabilities are: 1.
+        return np.where(z > 0, np.log(both_probabilities(z)[:, z.shape[1]:]), -np.logaddexp(0, -z))
 
     def _predict(self, X):
         z = self._outputs(X, act.IDENTITY)
@@ -167,7 +178,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         return encoded if encoded.ndim == 2 and encoded.shape[1] == 1 else None
 
     def _validate(self, X, y, incremental, reset):
-        X, y = validate_data(self, X, y, accept_sparse=["csr", "csc"], multi_output=True,
+        X, y = validate_data(self, X, one_kind(y, "y"), accept_sparse=["csr", "csc"], multi_output=True,
                              dtype=(np.float64, np.float32), reset=reset)
         y = y.toarray() if hasattr(y, "toarray") else y
         if y.ndim == 2 and y.shape[1] == 1:

@@ -14,6 +14,7 @@ from sklearn.utils.multiclass import _check_partial_fit_first_call, check_classi
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from .. import device as devices
+from .base import one_kind
 from .callbacks import CallbackSupportMixin, Tasks, with_callbacks
 from .solvers import SPARSE_BLOCK
 
@@ -118,12 +119,12 @@ class Perceptron(CallbackSupportMixin, LinearClassifierMixin, SparseCoefMixin, B
             raise ValueError("class_weight 'balanced' is not supported for partial_fit, which does not see all rows; "
                              "pass {label: weight}, for instance from sklearn.utils.class_weight.compute_class_weight")
         X, y = self._validate(X, y, reset=first)
-        _check_partial_fit_first_call(self, classes)
+        _check_partial_fit_first_call(self, one_kind(classes, "classes"))
         self.t_ = getattr(self, "t_", 1.0)
         return self._learn(X, y, sample_weight, 1, (None, None), Tasks(self, X, y, sample_weight, self._fitted, False))
 
     def _validate(self, X, y, reset):
-        X, y = validate_data(self, X, y, accept_sparse="csr", dtype=[np.float64, np.float32], order="C",
+        X, y = validate_data(self, X, one_kind(y, "y"), accept_sparse="csr", dtype=[np.float64, np.float32], order="C",
                              accept_large_sparse=False, reset=reset)
         check_classification_targets(y)
         return X, y

@@ -8,6 +8,7 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import validate_data
 
+from ..input.labels import check_resolution
 from ..kernels import losses
 from ..losses import Huber, Quantile, loss_of
 from .base import NO_LABELS, OUTPUTS, BaseMLP
@@ -139,7 +140,9 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         return y[:, None] if y.ndim == 1 else y
 
     def _targets(self, encoded, dtype, smoothing):
-        return NO_LABELS, np.ascontiguousarray(encoded, dtype)
+        targets = np.ascontiguousarray(encoded, dtype)
+        check_resolution(encoded, targets, "y", "pass X as float64")
+        return NO_LABELS, targets
 
     def _class_weighted(self, y, sample_weight, incremental):
         return sample_weight

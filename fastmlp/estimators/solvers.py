@@ -151,8 +151,9 @@ def fit_stochastic(estimator, net, parameters, source, validation, score, tasks,
                       stacklevel=4)
     batch = int(min(batch, n))
     steps = -(-n // batch)
-    if not incremental or not hasattr(est, "_optimizer"):
-        est._optimizer = Optimizer.of(est, net)
+    begun = Optimizer.of(est, net)
+    if not incremental or not hasattr(est, "_optimizer") or est._optimizer.rule != begun.rule:
+        est._optimizer = begun
     optimizer = est._optimizer
     seed = int(est._random_state.randint(np.iinfo(np.int32).max)) if any(net.dropout) else 0
     state = kernels.prepare(

@@ -28,6 +28,9 @@ def scaled_layers(model):
     if model.scaling is not None:
         raise ValueError("this net scales its input by itself (scaling='robust'), which the layers of other libraries "
                          "cannot: set model.scaling = None in a copy, convert that, and pass it model.scaling(X)")
+    if model.offset is not None:
+        raise ValueError("this net adds an offset to its outputs in float64, which the layers of other libraries "
+                         "cannot: set model.offset = None in a copy, convert that, and add model.offset to its outputs")
     _, weights, biases = model.arrays()
     layers = list(zip(weights, biases, (*model.activations, model.output), strict=True))
     if model.scale != 1:

@@ -9,9 +9,9 @@ _NUMPY = {
     "relu": "def relu(z):\n    return np.maximum(z, 0)\n",
     "leaky_relu": "def leaky_relu(z):\n    return np.maximum(z, 0.01 * z)\n",
     "tanh": "def tanh(z):\n    return np.tanh(z)\n",
-    "sigmoid": "def sigmoid(z):\n    return 1 / (1 + np.exp(-np.clip(z, -87, None)))\n",
-    "gelu": "def gelu(z):\n    return z * (0.5 + 0.5 * np.vectorize(math.erf, [z.dtype])(z * 0.5 ** 0.5))\n",
-    "silu": "def silu(z):\n    return z / (1 + np.exp(-np.clip(z, -87, None)))\n",
+    "sigmoid": "def sigmoid(z):\n    e = np.exp(-np.abs(z))\n    return np.where(z > 0, 1, e) / (1 + e)\n",
+    "gelu": "def gelu(z):\n    return z * np.vectorize(math.erfc, [z.dtype])(z * -(0.5 ** 0.5)) / 2\n",
+    "silu": "def silu(z):\n    e = np.exp(-np.abs(z))\n    return z * np.where(z > 0, 1, e) / (1 + e)\n",
     "sign": "def sign(z):\n    return np.where(z >= 0, 1, -1).astype(z.dtype)\n",
     "exp": "def exp(z):\n    return np.exp(z)\n",
     "softmax": "def softmax(z):\n    e = np.exp(z - z.max(axis=1, keepdims=True))\n"
@@ -27,7 +27,7 @@ _ANSWERS = {
 _MODULE = '''"""{title}. Written by fastmlp {version}; needs NumPy only.
 
     predict(X)  the answers for X, {n_in} numbers a row: {answer}
-    outputs(X)  the last layer's outputs, (rows, {n_out}) {dtype}
+    outputs(X)  the last layer's outputs, (rows, {n_out}) {shifted}
 """
 import base64
 {imports}
@@ -50,7 +50,7 @@ def outputs(X):
         middle, end = start + n_in * n_out, start + (n_in + 1) * n_out
         h = activation(h @ PARAMETERS[start:middle].reshape(n_in, n_out) + PARAMETERS[middle:end])
         start = end
-    return h
+    return h{shift}
 
 
 def predict(X):
@@ -65,13 +65,14 @@ PARAMETERS = np.frombuffer(base64.b64decode("""
 
 
 _SCALING = """
+# Rows are centred in their own precision, then rounded to the net's.
 CENTER = np.array({center}, {dtype!r})
 FACTOR = np.array({factor}, {dtype!r})
 
 
 def scaled(x):
     s = np.clip((x - CENTER) * FACTOR, -1e9, 1e9)
-    return s / np.sqrt(1 + (s / {clip}) ** 2)
+    return (s / np.sqrt(1 + (s / {clip}) ** 2)).astype({net!r})
 
 """
 
@@ -85,15 +86,17 @@ def export_numpy(model, path):
     read = f"np.asarray(X, {model.dtype.name!r}) * np.{model.dtype.name}(SCALE)"
     scaling = ""
     if model.scaling is not None:
-        read, inside = f"scaled(np.asarray(X, {model.dtype.name!r}))", model.scaling
+        read, inside = "scaled(np.asarray(X))", model.scaling
         scaling = _SCALING.format(center=inside.center.tolist(), factor=inside.factor.tolist(), clip=inside.clip,
-                                  dtype=model.dtype.name)
+                                  dtype=inside.center.dtype.name, net=model.dtype.name)
     text = base64.b64encode(model.parameters.astype(model.dtype.newbyteorder("<")).tobytes()).decode()
     module = _MODULE.format(
         title=repr(model), version=__version__, n_in=model.sizes[0], n_out=model.sizes[-1], answer=answers,
         dtype=model.dtype.name, imports="import math\n" if "gelu" in names else "", sizes=model.sizes,
         scale=repr(model.scale), classes=None if model.classes is None else model.classes.tolist(), read=read,
         scaling=scaling,
+        shift="" if model.offset is None else f" + np.array({model.offset.tolist()})",
+        shifted=model.dtype.name if model.offset is None else "float64",
         functions="\n\n".join(_NUMPY[name] for name in dict.fromkeys(names)),
         activations=f"({', '.join(names)},)", predict=_ANSWERS[case], count=f"{model.n_parameters:,}",
         parameters="\n".join(text[i:i + 116] for i in range(0, len(text), 116)),

@@ -18,13 +18,19 @@ def to_onnx(model, path, *, input_dtype=None):
     dtype = model.dtype
     if input_dtype is None:
         input_dtype = dtype.name if model.scale == 1 else "uint8"
-    if input_dtype not in (dtype.name, "uint8"):
-        raise ValueError(f"input_dtype must be 'uint8' or the net's own {dtype.name!r}, got {input_dtype!r}")
+        if model.scaling is not None and model.scaling.needs_float64:
+            input_dtype = "float64"
+    if input_dtype not in ("uint8", dtype.name, "float64" if model.scaling is not None else dtype.name):
+        more = "" if model.scaling is None else ", or 'float64', as it scales its input"
+        raise ValueError(f"input_dtype must be 'uint8' or the net's own {dtype.name!r}{more}, got {input_dtype!r}")
     nodes, constants = [], []
 
-    def constant(name, value):
+    def constant(name, value, dtype=dtype):
         constants.append(numpy_helper.from_array(np.ascontiguousarray(value, dtype), name))
         return name
+
+    def cast(x, to):
+        return node("Cast", x, to=number[np.dtype(to).name])
 
     def node(op, *inputs, **attributes):
         nodes.append(helper.make_node(op, inputs, [f"{op.lower()}_{len(nodes)}"], **attributes))
@@ -55,24 +61,35 @@ def to_onnx(model, path, *, input_dtype=None):
             return node("Where", above, constant(f"plus_{z}", 1.0), constant(f"minus_{z}", -1.0))
         return z
 
-    h = node("Cast", "X", to=number[dtype.name]) if input_dtype == "uint8" else "X"
+    h = "X"
+    if model.scaling is None:
+        h = cast(h, dtype) if input_dtype == "uint8" else h
+    else:                                          # in the precision of the input, at least the net's
+        inside = model.scaling
+        wide = np.result_type(*({np.dtype(input_dtype), inside.center.dtype, dtype} - {np.dtype(np.uint8)}))
+        h = h if input_dtype == wide.name else cast(h, wide)
+        one = constant("one", 1.0, wide)
+        s = node("Sub", h, constant("center", inside.center, wide))
+        s = node("Mul", s, constant("factor", inside.factor, wide))
+        s = node("Clip", s, constant("lowest", -FARTHEST, wide), constant("highest", FARTHEST, wide))
+        part = node("Div", s, constant("clip", inside.clip, wide))
+        h = node("Div", s, node("Sqrt", node("Add", node("Mul", part, part), one)))
+        h = h if wide == dtype else cast(h, dtype)
     if model.scale != 1:
         h = node("Mul", h, constant("scale", model.scale))
-    if model.scaling is not None:
-        inside, one = model.scaling, constant("one", 1.0)
-        s = node("Mul", node("Sub", h, constant("center", inside.center)), constant("factor", inside.factor))
-        s = node("Clip", s, constant("lowest", -FARTHEST), constant("highest", FARTHEST))
-        part = node("Div", s, constant("clip", inside.clip))
-        h = node("Div", s, node("Sqrt", node("Add", node("Mul", part, part), one)))
     _, weights, biases = model.arrays()
     names = (*model.activations, model.output)
     for l, (w, b, name) in enumerate(zip(weights, biases, names, strict=True), 1):
         h = activate(name, node("Add", node("MatMul", h, constant(f"W{l}", w)), constant(f"b{l}", b)))
+    outputs = dtype.name
+    if model.offset is not None:
+        outputs = "float64"
+        h = node("Add", h if dtype.name == outputs else cast(h, outputs), constant("offset", model.offset, outputs))
     node("Identity", h)
     nodes[-1].output[0] = "outputs"
     graph = helper.make_graph(
         nodes, "fastmlp", [helper.make_tensor_value_info("X", number[input_dtype], ["rows", model.sizes[0]])],
-        [helper.make_tensor_value_info("outputs", number[dtype.name], ["rows", model.sizes[-1]])], constants)
+        [helper.make_tensor_value_info("outputs", number[outputs], ["rows", model.sizes[-1]])], constants)
     proto = helper.make_model(graph, producer_name="fastmlp", opset_imports=[helper.make_opsetid("", 17)])
     proto.ir_version = 8                           # that of operator set 17: runtimes of 2022 on read it
     if model.classes is not None:

@@ -17,17 +17,31 @@ def is_frame(value):
 
 
 def is_on_gpu(value):
-    """Whether `value` is an array in a GPU's memory: CuPy's, PyTorch's, Numba's."""
+    """Whether `value` is an array in a GPU's memory: CuPy's, PyTorch's, Numba's, JAX's."""
     if hasattr(value, "is_cuda"):                # a tensor of PyTorch's, which may also lie in main memory
         return bool(value.is_cuda)
-    return hasattr(type(value), "__cuda_array_interface__")
+    # Asked of the array, not of its type: that of JAX has the interface, its arrays in main memory have not.
+    return not isinstance(value, np.ndarray) and hasattr(value, "__cuda_array_interface__")
 
 
 def host_copy(value):
     """An array in a GPU's memory as a NumPy array."""
     if hasattr(value, "is_cuda"):
-        return value.detach().cpu().numpy()
-    return value.get() if hasattr(value, "get") else value.copy_to_host()
+        return tensor_on_host(value)
+    for method in ("get", "copy_to_host"):       # CuPy's; Numba's
+        if hasattr(value, method):
+            return getattr(value, method)()
+    return np.asarray(value)                     # JAX's
+
+
+def tensor_on_host(tensor):
+    """A tensor of PyTorch's as a NumPy array."""
+    return _readable(tensor.detach()).cpu().numpy()
+
+
+def _readable(tensor):
+    """The tensor; in float32, which holds it exactly, if it is bfloat16, which neither NumPy nor CuPy has."""
+    return tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor
 
 
 def on_host(value):
@@ -59,7 +73,7 @@ def _stay(value, gpu, kinds):
         import torch
 
         torch.cuda.current_stream(value.device).synchronize()
-        value = value.detach()
+        value = _readable(value.detach())
     array = cupy.asarray(value)
     stays = array.dtype.kind in kinds and array.device.id == gpu == cupy.cuda.Device().id
     return OnGpu(array) if stays else value
@@ -122,21 +136,41 @@ def as_array(value, name):
         raise TypeError(f"{name} is a sparse matrix, which fastmlp does not read; pass {name}.toarray()")
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name} is a masked array; fill its masked entries first, for instance {name}.filled(0)")
-    value = on_host(value)
     try:
+        value = host_copy(value) if hasattr(value, "is_cuda") else on_host(value)
         array = np.asarray(value.to_numpy() if hasattr(value, "to_numpy") else value)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{name} cannot be read as an array of numbers or labels: {error}") from None
-    return array.astype(array.dtype.newbyteorder("="), copy=False)
+    if array.dtype.names is not None:
+        raise ValueError(f"{name} must hold numbers, got dtype {array.dtype}, a structured array; pass its fields as "
+                         f"columns, numpy.lib.recfunctions.structured_to_unstructured({name}), or a frame, "
+                         f"pandas.DataFrame({name})")
+    for exact in (np.int8, np.uint8, np.float32):
+        if array.dtype.kind == "V" and np.can_cast(array.dtype, exact):
+            return array.astype(exact)           # bfloat16, int4 and their like (ml_dtypes)
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
-def feature_matrix(value, name, dtype):
+def own_float(array, dtype):
+    """The dtype of floats that holds both the array's numbers and those of `dtype`: at most float64."""
+    return min(np.result_type(array.dtype, dtype), np.dtype(np.float64), key=lambda kind: kind.itemsize)
+
+
+def own_dtype(array, dtype):
+    """As `own_float`, but 64-bit integers stay what they are: float64 has not their precision."""
+    given = np.dtype(array.dtype)
+    return given if given.kind in "iu" and given.itemsize == 8 else own_float(array, dtype)
+
+
+def feature_matrix(value, name, dtype, wide=False):
     """X as the kernels read it.
+
+    wide : whether numbers stay in their own precision if that is more than `dtype` has, for those who centre them
 
     Returns
     -------
-    x : (n, features) uint8 as it came, or any other numeric input in `dtype`; C-order, finite. CuPy's if value is
-        `OnGpu`, else NumPy's
+    x : (n, features) uint8 as it came, or any other numeric input in `dtype` (wide: or more); C-order, finite. CuPy's
+        if value is `OnGpu`, else NumPy's
     names : tuple of str, the columns of a frame; None for anything else
     """
     names = tuple(map(str, value.columns)) if is_frame(value) else None
@@ -158,7 +192,7 @@ def feature_matrix(value, name, dtype):
         raise ValueError(f"{name} must hold numbers, got dtype {array.dtype}: {_convert_hint(name, array.dtype)}")
     if array.dtype == np.uint8:
         return in_order(array, np.uint8), names
-    return to_float(array, name, dtype), names
+    return to_float(array, name, own_dtype(array, dtype) if wide else dtype), names
 
 
 def to_float(array, name, dtype, first_row=0):

@@ -5,13 +5,14 @@ training) is encoded by the same task, so that a label never seen in training is
 """
 import logging
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from .. import checks
 from ..losses import NUMBERS, loss_of
-from .arrays import as_array, beside, in_order, is_frame, on_host, to_float
+from .arrays import OnGpu, as_array, beside, in_order, is_frame, is_on_gpu, on_host, own_float, to_float
 
 log = logging.getLogger("fastmlp")
 NO_LABELS = np.empty(0, np.int64)
@@ -114,11 +115,18 @@ def joint_task(summaries, loss, name="y"):
                          f"{[f'{_kind(values)} of {values.ndim} dimensions' for values in summaries]}")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of so many classes: these are the different labels, not the rows
-        return task_of(np.concatenate(summaries), loss, name)
+        joined = np.concatenate(summaries)
+        if any((part.astype(joined.dtype).astype(part.dtype) != part).any() for part in summaries):
+            raise ValueError(f"{name} must have one dtype on every rank, got "
+                             f"{sorted({str(part.dtype) for part in summaries})}, which {joined.dtype} cannot hold")
+        return task_of(joined, loss, name)
 
 
-def encode(y, task, dtype, name="y"):
-    """`y` as the kernels read it, where it is: (labels int64 (n,), targets (n, outputs)), one of them empty."""
+def encode(y, task, dtype, name="y", wide=False):
+    """`y` as the kernels read it, where it is: (labels int64 (n,), targets (n, outputs)), one of them empty.
+
+    wide : whether numbers to predict keep their own precision, for those who subtract from them before they round
+    """
     array = target_array(y, name)
     if array.ndim == 1 or array.shape[1] == 1:
         values = array.reshape(-1)
@@ -135,7 +143,7 @@ def encode(y, task, dtype, name="y"):
         raise ValueError(f"{name} must have {wanted} for this net, got shape {array.shape}")
     if array.dtype.kind not in "biuf":
         raise ValueError(f"{name} must hold numbers for loss={task.loss!r}, got dtype {array.dtype}")
-    targets = to_float(array, name, dtype)
+    targets = to_float(array, name, own_float(array, dtype) if wide and task.kind == "numbers" else dtype)
     if task.loss == "poisson" and targets.min() < 0:
         raise ValueError(f"{name} must hold counts, none below 0, for loss='poisson', got {float(targets.min()):.4g}")
     if task.kind != "numbers" and (targets.min() < 0 or targets.max() > 1):
@@ -151,13 +159,37 @@ def encode(y, task, dtype, name="y"):
     return NO_LABELS, targets
 
 
+def check_resolution(exact, rounded, name, remedy="pass scaling='robust', which does so, or dtype='float64'"):
+    """ValueError if the numbers of a column differ so little that rounding them to the net's dtype loses it."""
+    if rounded.dtype == exact.dtype or is_on_gpu(exact):
+        return
+    mean, rows = exact.mean(axis=0, dtype=np.float64), max(1, (1 << 20) // exact.shape[1])
+    errors, squares = np.zeros((2, exact.shape[1]))
+    for start in range(0, len(exact), rows):     # no copies of all of them
+        part = exact[start:start + rows].astype(np.float64)
+        errors += np.square(rounded[start:start + rows] - part).sum(axis=0)
+        squares += np.square(part - mean).sum(axis=0)
+    error, deviation = np.sqrt(errors / len(exact)), np.sqrt(squares / len(exact))
+    lost = (deviation > 0) & (error > 0.01 * deviation)
+    if lost.any():
+        j = int(lost.argmax())
+        column = f" in column {j}" if len(lost) > 1 else ""
+        raise ValueError(f"{name} varies by {deviation[j]:.3g} around {mean[j]:.8g}{column}, which {rounded.dtype} "
+                         f"rounds by {error[j]:.2g}: subtract a constant from {name}, or {remedy}")
+
+
 def label_index(values, classes, name):
     """Where each of `values` stands in the sorted `classes`; ValueError names those that do not."""
     if _kind(values) != _kind(classes):
         raise ValueError(f"{name} holds {_kind(values)}, but the net's labels are {_show(classes)}")
-    known = beside(classes, values)
-    index = np.minimum(np.searchsorted(known, values), len(classes) - 1)
-    unseen = known[index] != values
+    known, sought, unseen = beside(classes, values), values, None
+    if _kind(values) == "numbers" and values.dtype != classes.dtype:
+        # Compared in the labels' own dtype: NumPy would take both to float64, where 2**60 and 2**60 + 1 are one.
+        with np.errstate(invalid="ignore", over="ignore"):
+            sought = values.astype(classes.dtype)
+            unseen = (sought.astype(values.dtype) != values) | ((sought < 0) != (values < 0))
+    index = np.minimum(np.searchsorted(known, sought), len(classes) - 1)
+    unseen = known[index] != sought if unseen is None else unseen | (known[index] != sought)
     if unseen.any():
         raise ValueError(f"{name} holds labels the net was not trained on: {_show(_different(values[unseen]))}; "
                          f"it knows {_show(classes)}")
@@ -168,7 +200,9 @@ def target_array(y, name):
     """y as a one- or two-dimensional array of text or finite numbers; errors name missing entries."""
     if is_frame(y) and len(y.columns) == 1:
         y = y[y.columns[0]]
-    array = as_array(y, name)
+    array = as_array(as_objects(y), name)
+    if array.dtype.kind == "T":
+        array = array.astype(object)     # NumPy's own text dtype, which may hold missing entries
     if array.ndim not in (1, 2):
         raise ValueError(f"{name} must have one value or label a row, or one column per target; "
                          f"got shape {array.shape}")
@@ -228,24 +262,77 @@ def _columns_loss(array, name):
     return loss
 
 
+def as_objects(y):
+    """A list (or another sequence) as an array of its objects; anything else as it is.
+
+    NumPy would choose a dtype for them: of 1 and "one" it makes '1' and 'one', of a missing label the text 'nan'.
+    """
+    return np.asarray(y, dtype=object) if isinstance(y, Sequence) and not isinstance(y, str | bytes | OnGpu) else y
+
+
+def label_array(labels, name):
+    """Labels as a one-dimensional array of one kind (text, bytes, booleans, integers, floats); ValueError otherwise."""
+    array = target_array(labels, name)
+    if array.ndim != 1:
+        raise ValueError(f"{name} must be one-dimensional, got shape {array.shape}")
+    return array
+
+
+_KINDS = {"text": str, "bytes": bytes, "booleans": bool | np.bool_, "integers": int | np.integer,
+          "numbers": float | np.floating}
+
+
 def _from_objects(array, name):
-    """Objects as text, integers or floats if all are of one such kind."""
-    values = array.reshape(-1).tolist()
-    for row, value in enumerate(values):
-        if value is None or type(value).__name__ in ("NAType", "NaTType") or \
-                (isinstance(value, float) and value != value):
-            raise ValueError(f"{name} has no label in row {row // (array.size // len(array))} ({value!r}); "
-                             "drop such rows or give them a label of their own")
-    for kinds, dtype in ((str, np.str_), (bytes, np.bytes_), (bool | np.bool_, np.bool_),
-                         (int | np.integer, np.int64), (int | float | np.integer | np.floating, np.float64)):
-        if all(isinstance(value, kinds) for value in values):
-            try:
-                return np.array(values, dtype).reshape(array.shape)
-            except OverflowError:
-                break
-    found = ", ".join(sorted({type(value).__name__ for value in values}))
-    raise ValueError(f"{name} must hold labels of one kind (text, integers or booleans) or numbers, got a mix of "
-                     f"objects ({found}); convert it first, for instance {name}.astype(str)")
+    """Objects as text, bytes, booleans, integers or floats if all are of one such kind; integers among floats are
+    floats."""
+    values = [value.item() if getattr(value, "ndim", None) == 0 and hasattr(value, "item") else value
+              for value in array.reshape(-1).tolist()]
+    kind_of_type = {kind: next((name for name, types in _KINDS.items() if issubclass(kind, types)), kind.__name__)
+                    for kind in set(map(type, values))}
+    kinds = set(kind_of_type.values())
+    numbers = kinds <= {"integers", "numbers"}
+    if not numbers:
+        for row, value in enumerate(values):
+            if value is None or type(value).__name__ in ("NAType", "NaTType") or \
+                    (isinstance(value, float | np.floating) and value != value):
+                raise ValueError(f"{name} has no label in row {row // (array.size // len(array))} ({value!r}); "
+                                 "drop such rows or give them a label of their own")
+    if kinds & {"list", "tuple", "ndarray"}:
+        raise ValueError(f"{name} must hold labels of one kind or numbers, one a row or as many columns in every row; "
+                         "got rows of different lengths")
+    if (len(kinds) > 1 and not numbers) or not kinds <= _KINDS.keys():
+        found = ", ".join(sorted(kind.__name__ for kind in kind_of_type))
+        raise ValueError(f"{name} must hold labels of one kind (text, integers or booleans) or numbers, got a mix of "
+                         f"objects ({found}); convert it first, for instance to text with [str(label) for label in "
+                         f"{name}]")
+    if numbers:
+        return _numbers(values, kinds, name).reshape(array.shape)
+    if kinds & {"text", "bytes"}:
+        nul = "\0" if kinds == {"text"} else b"\0"
+        if any(value.endswith(nul) for value in values):
+            raise ValueError(f"{name} holds a label that ends with the character NUL, which NumPy does not keep: "
+                             "pass other labels")
+    return np.array(values, {"text": np.str_, "bytes": np.bytes_, "booleans": np.bool_}[kinds.pop()]
+                    ).reshape(array.shape)
+
+
+def _numbers(values, kinds, name):
+    """Numbers as int64, uint64 where that is not enough, or float64; ValueError for integers that these cannot hold."""
+    if "numbers" in kinds:
+        lost = [value for value in values if isinstance(value, int | np.integer) and abs(int(value)) > 1 << 53
+                and (int(value).bit_length() > 1023 or int(float(value)) != value)]
+        if lost:
+            raise ValueError(f"{name} holds the integer {lost[0]} among floats, which float64 cannot hold exactly")
+        return np.array(values, np.float64)
+    for dtype in (np.int64, np.uint64):
+        try:
+            return np.array(values, dtype)
+        except OverflowError:
+            continue
+    largest = max(values, key=abs)
+    raise ValueError(f"{name} holds integers beyond 64 bits ({largest if abs(largest) < 1 << 128 else 'very large'}), "
+                     "which no array of numbers holds; as labels, pass them as text: "
+                     f"[str(label) for label in {name}]")
 
 
 def _are_probabilities(values):

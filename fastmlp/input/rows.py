@@ -11,7 +11,7 @@ import numpy as np
 from ..checks import affordable
 from . import scaling
 from .arrays import as_array, feature_matrix, is_frame, on_host, take, to_float
-from .labels import Task, class_row_weights, encode, task_of
+from .labels import Task, check_resolution, class_row_weights, encode, task_of
 from .stored import parts, train_in_windows
 
 log = logging.getLogger("fastmlp")
@@ -66,21 +66,31 @@ class Dataset:
     scale: float
 
 
-def read_data(X, y, sample_weight, loss, dtype, model=None, window_rows=None):
-    """The `Dataset` that a new net, or `model` further, is trained on."""
-    x, feature_names = read_features(X, "X", dtype, model, train_in_windows(X, "X", dtype, window_rows))
+def read_data(X, y, sample_weight, loss, dtype, model=None, window_rows=None, wide=False):
+    """The `Dataset` that a new net, or `model` further, is trained on.
+
+    wide : whether X and numbers to predict keep their own precision until they are scaled
+    """
+    wide = wide or scales(model)
+    x, feature_names = read_features(X, "X", dtype, model, train_in_windows(X, "X", dtype, window_rows), wide)
     task = task_of(y, loss) if model is None else model.task
     scale = input_scale(x) if model is None else model.scale
-    return Dataset(read_rows(x, y, sample_weight, task, dtype), task, feature_names, scale)
+    return Dataset(read_rows(x, y, sample_weight, task, dtype, wide=wide, trained=True), task, feature_names, scale)
 
 
-def read_features(X, name, dtype, net=None, stored=None):
+def scales(net):
+    """Whether the net scales its input itself, and so reads it in its own precision."""
+    return getattr(net, "scaling", None) is not None
+
+
+def read_features(X, name, dtype, net=None, stored=None, wide=False):
     """X as the kernels read it, and its columns' names; checked against what `net` (an MLP) expects if given.
 
     stored : X as `StoredRows` if it stays where it is
+    wide : whether it keeps its own precision; where `net` scales, it does
     """
     if stored is None:
-        x, names = feature_matrix(X, name, dtype)
+        x, names = feature_matrix(X, name, dtype, wide or scales(net))
     else:
         x, names = stored, tuple(map(str, X.columns)) if is_frame(X) else None
     if net is None:
@@ -95,9 +105,16 @@ def read_features(X, name, dtype, net=None, stored=None):
     return x, names
 
 
-def read_rows(x, y, sample_weight, task, dtype, names=("X", "y", "sample_weight")):
-    """`Rows` from a checked x and what people passed as y and sample weights."""
-    labels, targets = encode(y, task, dtype, names[1])
+def read_rows(x, y, sample_weight, task, dtype, names=("X", "y", "sample_weight"), wide=False, trained=False):
+    """`Rows` from a checked x and what people passed as y and sample weights.
+
+    wide : whether numbers to predict keep their own precision; trained : whether a net is trained on them
+    """
+    labels, targets = encode(y, task, dtype, names[1], wide or trained)
+    if trained and not wide and task.kind == "numbers":
+        rounded = to_float(targets, names[1], dtype)
+        check_resolution(targets, rounded, names[1])
+        targets = rounded
     if len(x) != len(labels) + len(targets):
         raise ValueError(f"{names[0]} and {names[1]} must have as many rows, got {len(x)} and "
                          f"{len(labels) + len(targets)}")
@@ -112,38 +129,52 @@ def row_weights(weights, n, dtype, name):
     if array.shape != (n,) or array.dtype.kind not in "biuf":
         raise ValueError(f"{name} must be one number for each of the {n} rows, got shape {array.shape} of dtype "
                          f"{array.dtype}")
-    array = to_float(array, name, dtype)
     if array.min() < 0:
         raise ValueError(f"{name} must not be negative, got {array.min():.4g} in row {int(array.argmin())}")
+    array = weights_in(array, dtype, name)
     if not array.any():
         raise ValueError(f"{name} must not be zero for every row: nothing would be learnt")
     return array
 
 
-def finished_rows(rows, net, *, class_weights=None, smoothing=0.0):
+def finished_rows(rows, net, *, weights=None, smoothing=0.0):
     """`rows` as they are trained on or evaluated: what stands between the user's X and y and the kernels, in one place.
 
-    net : the MLP whose input scaling and spread of y apply
-    class_weights : (n,) float64, the weight of each row's class, or None; multiplies the rows' own
+    net : the MLP whose input scaling, offset and spread of y apply
+    weights : (n,) instead of the rows' own: `weights_by_class`
     smoothing : ε of label smoothing: targets are drawn towards even odds
     """
     labels, targets = smoothed(rows, net.task, smoothing) if smoothing else (rows.labels, rows.targets)
-    weights = rows.weights
-    if class_weights is not None:
-        weights = (class_weights * weights if weights.size else class_weights).astype(rows.targets.dtype)
+    weights = rows.weights if weights is None else weights
     return Rows(scaling.scaled_input(net, rows.x), labels, scaling.scaled_targets(net, targets), weights)
 
 
-def class_weights_of(rows, class_weight, task, train_rows, total=lambda counts: counts):
-    """(n,) float64, the weight that `class_weight` gives every row; None for None.
+def weights_in(weights, dtype, name):
+    """Weights in `dtype`; ValueError for those that it cannot hold to three digits, or whose sum would be infinite."""
+    limits = np.finfo(dtype)
+    rounded = to_float(weights, name, dtype)
+    for wrong, what in (((weights > 0) & (rounded < limits.tiny * 2.0 ** -14), "small"),
+                        (rounded > np.finfo(np.float64).max * 2.0 ** -60, "large")):
+        if wrong.any():
+            raise ValueError(f"{name} holds {weights[wrong][0]:.3g} at position {int(wrong.argmax())}, too {what} for "
+                             f"dtype {np.dtype(dtype)}; only the ratios of weights count: multiply all by one number"
+                             + (", or pass dtype='float64'" if dtype == np.float32 else ""))
+    return rounded
+
+
+def weights_by_class(rows, class_weight, task, train_rows, total=lambda counts: counts):
+    """(n,) the rows' weights, multiplied by those of their classes if `class_weight` is given.
 
     total : gives the sum over all processes of what each has counted
     """
     if class_weight is None:
-        return None
+        return rows.weights
     weights = class_row_weights(class_weight, task, rows.labels, rows.targets, train_rows, total)
-    kept = weights[train_rows] * rows.weights[train_rows] if rows.weights.size else weights[train_rows]
-    if not total(int(np.count_nonzero(kept.astype(rows.targets.dtype)))):
+    name = "class_weight, by row,"
+    if rows.weights.size:
+        weights, name = weights * rows.weights, "class_weight times sample_weight"
+    weights = weights_in(weights, rows.weights.dtype, name)
+    if not total(int(np.count_nonzero(weights[train_rows]))):
         raise ValueError("class_weight leaves every row with weight 0: nothing would be learnt")
     return weights
 

@@ -15,6 +15,7 @@ from ..training.entry import OPTION_DEFAULTS
 from ..training.options import check_options, draw_seed
 from ..training.run import fit
 from ..training.setup import compile_kernels
+from ..training.streams import member_seeds
 from .parallel import on_one_thread, run_tasks, worker_count
 
 _KEY = "fastmlp_ensemble"
@@ -59,14 +60,14 @@ def ensemble(X, y, n=8, *, sample_weight=None, validation_data=None, seed=None, 
     for name in options:
         checks.choice("an option of ensemble", name, allowed)
     checked = check_options(**{**OPTION_DEFAULTS, **options, "seed": seed})
-    data = read_data(X, y, sample_weight, checked.loss, checked.net.dtype)
+    data = read_data(X, y, sample_weight, checked.loss, checked.net.dtype, wide=checked.scaling == "robust")
     everything = np.arange(len(data.rows))
     sizes = (data.rows.x.shape[1], *checked.net.hidden, data.task.outputs)
     size = sum((n_in + 1) * n_out for n_in, n_out in pairwise(sizes))
     checks.affordable(n * (BYTES_OF_A_NET + size * checked.net.dtype.itemsize), f"n: {n:,} nets need",
                       "train fewer")
     tasks = [(data, everything, replace(checked, seed=one), validation_data)
-             for one in np.random.SeedSequence(seed).generate_state(n).tolist()]
+             for one in member_seeds(seed, n)]
     compile_kernels(devices.kernels(checked.device), checked.net.dtype, verbose)
     workers = min(n, worker_count(n_threads, checked.device))
     models, interrupted = run_tasks(fit_member, tasks, workers, verbose, f"Ensemble of {n}")
@@ -138,17 +139,16 @@ class Ensemble:
         """Loss and accuracy, as `MLP.evaluate`, of the averaged prediction."""
         first, X = self.members[0], on_host(X)
         x, _ = read_features(X, "X", first.dtype, net=first)
-        rows = read_rows(x, y, sample_weight, first.task, first.dtype)
+        rows = read_rows(x, y, sample_weight, first.task, first.dtype, wide=True)
         # Losses with a link of their own read outputs before it: those that give the averaged prediction.
         tiny = np.finfo(first.dtype).tiny
         if first.task.kind == "numbers":
             mean = self._mean(X, "predict").reshape(len(x), -1)
             return first.score_outputs(np.log(np.maximum(mean, tiny)) if first.loss == "poisson" else mean, rows)
-        mean = self._mean(X, "predict_proba")
-        z = np.log(np.maximum(mean, tiny))
-        if first.output == "sigmoid":
-            columns = slice(1, 2) if first.classes is not None else slice(None)
-            z = z[:, columns] - np.log(np.maximum(1 - mean[:, columns], tiny))
+        sigmoid = first.output == "sigmoid"
+        z = np.log(np.maximum(self._mean(X, "opposite_probabilities" if sigmoid else "predict_proba"), tiny))
+        if sigmoid:
+            z = z[:, z.shape[1] // 2:] - z[:, :z.shape[1] // 2]
         return first.score_outputs(np.ascontiguousarray(z), rows)
 
     def save(self, path):
@@ -177,7 +177,8 @@ class Ensemble:
         return cls(read_checked(path, _KEY, _members_from))
 
     def _mean(self, X, method):
-        return self._each(X, method).mean(axis=0, dtype=np.float64).astype(self.members[0].dtype)
+        each = self._each(X, method)
+        return each.mean(axis=0, dtype=np.float64).astype(each.dtype)
 
     def _each(self, X, method):
         return np.stack([getattr(member, method)(X) for member in self.members])
@@ -196,12 +197,12 @@ class Ensemble:
 
 
 def _members_from(tensors, header):
-    members, used = [], 0
-    for i, one in enumerate(header["members"]):
-        prefix = f"members.{i}."
-        own = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-        members.append(model_from(own, one))
-        used += len(own)
-    if not members or used < len(tensors):
-        raise ValueError("it holds no members, or tensors that belong to none of them")
-    return members
+    own = {str(i): {} for i in range(len(header["members"]))}
+    if not own:
+        raise ValueError("it holds no members")
+    for name, tensor in tensors.items():
+        number, _, part = name.removeprefix("members.").partition(".")
+        if number not in own:
+            raise ValueError(f"its tensor {name} belongs to none of its members")
+        own[number][part] = tensor
+    return [model_from(parts, one) for parts, one in zip(own.values(), header["members"], strict=True)]

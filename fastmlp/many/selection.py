@@ -8,7 +8,7 @@ import numpy as np
 
 from .. import checks
 from .. import device as devices
-from ..input.rows import class_weights_of, folds, read_data
+from ..input.rows import folds, read_data, weights_by_class
 from ..training.early_stopping import watch_of
 from ..training.entry import OPTION_DEFAULTS
 from ..training.options import check_options, draw_seed
@@ -81,10 +81,10 @@ def cross_validate(X, y, k=5, grid=None, *, scoring="auto", refit=False, sample_
     checked = [check_options(**{**OPTION_DEFAULTS, **options, **each, "seed": seed}) for each in configurations]
     sets = {}
     for each in checked:
-        read = each.loss, each.net.dtype
+        read = _how_read(each)
         if read not in sets:
-            sets[read] = read_data(X, y, sample_weight, *read)
-    data = [sets[each.loss, each.net.dtype] for each in checked]
+            sets[read] = read_data(X, y, sample_weight, each.loss, each.net.dtype, wide=each.scaling == "robust")
+    data = [sets[_how_read(each)] for each in checked]
     scoring = _scoring(scoring, data)
     for each, those in zip(checked, data, strict=True):
         _check_with_data(each, those)
@@ -120,6 +120,11 @@ def cross_validate(X, y, k=5, grid=None, *, scoring="auto", refit=False, sample_
         result.model = fit(data[best], np.arange(len(fold_of_row)), replace(checked[best], n_threads=n_threads))
     result.duration = perf_counter() - started
     return result
+
+
+def _how_read(options):
+    """What the rows in memory depend on: whoever scales them reads them in their own precision."""
+    return options.loss, options.net.dtype, options.scaling == "robust"
 
 
 def fit_and_score(data, train_rows, hold_out, options, stop=None):
@@ -250,7 +255,7 @@ def _scoring(scoring, data):
 def _check_with_data(options, data):
     """Errors of options that depend on the data, before anything trains."""
     everything = np.arange(len(data.rows))
-    class_weights_of(data.rows, options.class_weight, data.task, everything)
+    weights_by_class(data.rows, options.class_weight, data.task, everything)
     watch_of(options.early_stopping, options.validation_fraction > 0, has_accuracy=data.task.kind != "numbers")
 
 

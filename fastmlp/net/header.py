@@ -57,12 +57,15 @@ def check_tensors(tensors, header):
         wanted |= {f"layers.{l}.weight": (n_in, n_out), f"layers.{l}.bias": (n_out,)}
     if header["clip"] is not None:
         wanted |= {f"input.{name}": (header["sizes"][0],) for name in ("center", "factor")}
+    if "output.offset" in tensors:
+        wanted["output.offset"] = (header["sizes"][-1],)
     if tensors.keys() != wanted.keys():
         raise ValueError(f"it holds the tensors {sorted(tensors)}, its sizes ask for {sorted(wanted)}")
-    kinds = {tensor.dtype for tensor in tensors.values()}
-    if kinds not in ({np.dtype(np.float32)}, {np.dtype(np.float64)}):
-        raise ValueError(f"its tensors have dtypes {sorted(map(str, kinds))}, where one of float32 and float64 was "
-                         "expected")
+    kinds = {tensor.dtype for name, tensor in tensors.items() if name.startswith("layers.")}
+    others = {tensor.dtype for name, tensor in tensors.items() if not name.startswith("layers.")}
+    if not others <= {*kinds, np.dtype(np.float64)} or kinds not in ({np.dtype(np.float32)}, {np.dtype(np.float64)}):
+        raise ValueError(f"its tensors have dtypes {sorted(map(str, kinds | others))}, where one of float32 and "
+                         "float64 was expected")
     for name, tensor in tensors.items():
         if tensor.shape != wanted[name]:
             raise ValueError(f"{name} has shape {tensor.shape}, its sizes ask for {wanted[name]}")

@@ -43,5 +43,6 @@ def model_from(tensors, header):
         b[:] = tensors[f"layers.{l}.bias"]
     model.spread = header["spread"]
     if header["clip"] is not None:
-        model.scaling = InputScaling(tensors["input.center"], tensors["input.factor"], header["clip"])
+        model.scaling = InputScaling(tensors["input.center"], tensors["input.factor"], header["clip"], model.dtype)
+    model.offset = tensors.get("output.offset")
     return model

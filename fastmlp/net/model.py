@@ -12,10 +12,10 @@ from .. import checks, device
 from ..export.libraries import to_keras, to_sklearn, to_torch
 from ..export.numpy_module import export_numpy
 from ..export.onnx_model import to_onnx
-from ..input.arrays import beside, chosen, empty, in_kind, on_host, stay, to_float
+from ..input.arrays import beside, chosen, empty, in_kind, on_host, own_dtype, stay, to_float
 from ..input.labels import Task
 from ..input.rows import Rows, read_features, read_rows
-from ..input.stored import WINDOW_BYTES, StoredRows, pieces, predict_in_windows
+from ..input.stored import WINDOW_BYTES, StoredRows, is_stored, pieces, predict_in_windows
 from ..kernels import activations as act
 from ..kernels import losses
 from .history import History
@@ -42,6 +42,8 @@ class MLP:
     scaling : input.scaling.InputScaling or None: plain arrays `center` and `factor` (features,) and a number `clip`;
         scaling(x) is what the first layer reads instead of x, in training and in prediction
     spread : float, a power of two: what y was divided by in training; `parameters` have it multiplied in again
+    offset : (outputs,) float64 or None: the mean of y, where scaling="robust" took it off because the net's dtype could
+        not hold it and y's differences in one number; `predict` adds it, and its predictions are then float64
     feature_names : tuple of str or None, the columns of the frame trained on
     dropout : tuple of float, the rates used in training, one for each hidden layer
     history : History, the numbers of every epoch of training
@@ -56,7 +58,7 @@ class MLP:
         self.output = output
         self.task = task if task is not None else Task(None, self.sizes[-1])
         self.scale = float(scale)
-        self.scaling, self.spread = None, 1.0
+        self.scaling, self.spread, self.offset = None, 1.0, None
         self.feature_names = feature_names
         self.dropout = tuple(dropout) if dropout is not None else (0.0,) * len(self.activations)
         self.history = History()
@@ -184,13 +186,13 @@ class MLP:
             CuPy's current one, it does not leave it. A memory map (or a dataset of h5py or zarr, a dask array) larger
             than 128 MiB is read piece by piece.
         out : array or memory map that the answers are written to and which is returned; of their shape, and of a dtype
-            they can be cast to without a change of kind. None makes a new array.
+            that holds them: all labels as they are, numbers to its own rounding. None makes a new array.
 
         Returns
         -------
         (n,) labels in their own type for classes; (n, outputs) int64 of 0 and 1 for multilabel; else the outputs in
-        the net's dtype, (n,) if it was trained on one-dimensional y or has a single hand-made output, (n, outputs)
-        otherwise.
+        the net's dtype (float64 if the net has an `offset`), (n,) if it was trained on one-dimensional y or has a
+        single hand-made output, (n, outputs) otherwise.
 
         Examples
         --------
@@ -200,6 +202,8 @@ class MLP:
         low high
         """
         output = "identity" if self.task.kind != "numbers" else self.output
+        if out is not None and self.task.kind == "classes":
+            checks.holds("out", out, self.classes)
         parameters = self.parameters            # of one epoch for all rows
         return self._answers(X, out, lambda x: self._decide(self._outputs(x, output, parameters)))
 
@@ -209,7 +213,12 @@ class MLP:
             return (z > 0).astype(np.int64)
         if self.task.kind == "classes":
             return chosen(self.classes, z.argmax(axis=1) if z.shape[1] > 1 else (z[:, 0] > 0).astype(np.int64))
+        z = self._shifted(z)
         return z[:, 0] if self.task.flat else z
+
+    def _shifted(self, z):
+        """Outputs with the offset added."""
+        return z if self.offset is None else z.astype(np.float64) + beside(self.offset, z)
 
     def predict_proba(self, X, out=None):
         """The probability of every class, (n, K) in the order of `classes`; for multilabel, of each label (n, labels).
@@ -222,13 +231,15 @@ class MLP:
         """
         if self.output not in ("softmax", "sigmoid"):
             raise ValueError(f"predict_proba needs an output of 'softmax' or 'sigmoid'; this net has {self.output!r}")
-        both = self.output == "sigmoid" and self.task.kind == "classes"
         parameters = self.parameters
+        if self.output == "softmax" or self.task.kind != "classes":
+            return self._answers(X, out, lambda x: self._outputs(x, self.output, parameters))
+        return self.opposite_probabilities(X, out)
 
-        def probabilities(x):
-            p = self._outputs(x, self.output, parameters)
-            return np.hstack([1 - p, p]) if both else p
-        return self._answers(X, out, probabilities)
+    def opposite_probabilities(self, X, out=None):
+        """Of sigmoid outputs, (n, 2 · outputs): the probability that each is 0, then that it is 1."""
+        parameters = self.parameters
+        return self._answers(X, out, lambda x: both_probabilities(self._outputs(x, "identity", parameters)))
 
     def evaluate(self, X, y, sample_weight=None):
         """The mean loss, and the accuracy where there are classes, over the rows of X.
@@ -245,31 +256,38 @@ class MLP:
         if self.loss is None:
             raise ValueError(f"evaluate: a net with output {self.output!r} has no loss; compare predict(X) with y")
         X, y = stay(X, y, device.gpu_of(self.device))
-        x, _ = read_features(X, "X", self.dtype, self, predict_in_windows(X, "X", self.dtype))
-        return self.evaluate_rows(read_rows(x, y, sample_weight, self.task, self.dtype))
+        return self.evaluate_rows(read_rows(self._read(X), y, sample_weight, self.task, self.dtype, wide=True))
+
+    def _read(self, X):
+        """X checked, as the kernels or the net's own scaling read it; in windows if it is stored and large."""
+        dtype = own_dtype(X, self.dtype) if self.scaling is not None and is_stored(X) else self.dtype
+        return read_features(X, "X", self.dtype, self, predict_in_windows(X, "X", dtype))[0]
 
     def evaluate_rows(self, rows):
         """As `evaluate`, of rows that are checked already (`data.Rows`)."""
         parameters = self.parameters
         if len(rows) <= self._rows_at_a_time and not isinstance(rows.x, StoredRows):
-            return self.score_outputs(self._outputs(rows.x, self.trained_output, parameters), rows)
+            return self.score_outputs(self._shifted(self._outputs(rows.x, self.trained_output, parameters)), rows)
         scores, weights, counts = [], [], []
         for indices, x in pieces(rows.x, self._rows_at_a_time):
             part = Rows(x, *rows.take_labels(indices))
-            scores.append(self.score_outputs(self._outputs(x, self.trained_output, parameters), part))
+            scores.append(self.score_outputs(self._shifted(self._outputs(x, self.trained_output, parameters)), part))
             weights.append(part.weights.sum(dtype=np.float64) if part.weights.size else len(indices))
             counts.append(len(indices))
         means = {"loss": weights, "accuracy": counts}
         return {name: float(np.average([score[name] for score in scores], weights=means[name])) for name in scores[0]}
 
     def score_outputs(self, z, rows):
-        """Loss and accuracy of outputs z (n, outputs) under `trained_output`, for checked rows."""
-        kernels, dz = device.kernels(self.device), empty(z.shape, z.dtype, z)
-        if self.loss == "squared_error":
-            return {"loss": float(kernels.squared_error(z, rows.targets, rows.weights, dz))}
+        """Loss and accuracy of outputs z (n, outputs) under `trained_output`, the offset added, for checked rows."""
+        kernels = device.kernels(self.device)
         if self.task.kind == "numbers":
+            # In float64: in float32 the square of 1e20 is infinite, that of 1e-30 zero.
+            z, targets, weights = (array.astype(np.float64) for array in (z, rows.targets, rows.weights))
+            if self.loss == "squared_error":
+                return {"loss": float(kernels.squared_error(z, targets, weights, z))}
             return {"loss": float(kernels.pointwise_loss(losses.NAMES.index(self.loss), self.task.loss_parameter, z,
-                                                         rows.targets, rows.weights, dz))}
+                                                         targets, weights, z))}
+        dz = empty(z.shape, z.dtype, z)
         if self.output == "softmax":
             loss = kernels.softmax_cross_entropy(z, rows.labels, rows.targets, rows.weights, dz)
             right = z.argmax(axis=1) == beside(rows.class_indices(), z)
@@ -291,7 +309,7 @@ class MLP:
         """answer(x), an array with a row for each of x's, for all of X, in memory or piece by piece, written into `out`
         if given."""
         kept, _ = stay(X, None, device.gpu_of(self.device) if out is None else None)
-        x, _ = read_features(kept, "X", self.dtype, self, predict_in_windows(X, "X", self.dtype))
+        x = self._read(kept)
         if out is None and not isinstance(x, StoredRows) and len(x) <= self._rows_at_a_time:
             return in_kind(answer(x), X)
         answers, start = out, 0
@@ -301,7 +319,7 @@ class MLP:
                 shape = (len(x), *values.shape[1:])
                 answers = room_for(shape, values.dtype) if out is None else checks.output("out", out, shape,
                                                                                            values.dtype)
-            answers[start:start + len(values)] = values
+            answers[start:start + len(values)] = _cast(values, answers.dtype)
             start += len(values)
         return in_kind(answers, X) if out is None else out
 
@@ -312,12 +330,14 @@ class MLP:
 
     def _outputs(self, x, output, parameters):
         """The last layer's outputs for a checked x, under the activation `output`."""
-        kernels = device.kernels(self.device)
-        if self.scaling is not None:
-            x = self.scaling(on_host(x))
+        kernels, codes, n_threads = device.kernels(self.device), self.activation_codes(output), \
+            device.threads(self.n_threads)
+        x = x if self.scaling is None else on_host(x)
         out = empty((len(x), self.sizes[-1]), self.dtype, x)
-        kernels.forward(parameters, self.sizes, self.activation_codes(output), x, self.scale,
-                        device.threads(self.n_threads), out)
+        rows = len(x) if self.scaling is None else self.scaling.rows_at_a_time  # no scaled copy of all of them
+        for start in range(0, len(x), rows):
+            part = x if self.scaling is None else self.scaling(x[start:start + rows])
+            kernels.forward(parameters, self.sizes, codes, part, self.scale, n_threads, out[start:start + rows])
         return out
 
     def as_njit(self):
@@ -356,7 +376,8 @@ class MLP:
         2
         """
         from ..kernels.cpu.row import RowNet
-        clipping = None if self.scaling is None else (self.scaling.center, self.scaling.factor, self.scaling.clip)
+        clipping = None if self.scaling is None else (self.scaling.center, self.scaling.factor, self.scaling.clip,
+                                                      np.zeros(self.sizes[-1]) if self.offset is None else self.offset)
         return RowNet(self.parameters, self.sizes, self.activation_codes(), self.scale, clipping)
 
     def export_numpy(self, path):
@@ -376,8 +397,9 @@ class MLP:
     def to_onnx(self, path, *, input_dtype=None):
         """Write this net as an ONNX file (operator set 17); needs ``pip install 'fastmlp[onnx]'``.
 
-        input_dtype : dtype of the input "X" (rows, n_in): the net's own, or "uint8"; None: "uint8" if the net was
-            trained on 8-bit images, else the net's own. The scaling is part of the file.
+        input_dtype : dtype of the input "X" (rows, n_in): the net's own, "uint8", or "float64" where the net scales;
+            None: "uint8" if the net was trained on 8-bit images, "float64" if it scales columns that float32 would
+            round too coarsely (such as UNIX times), else the net's own. The scaling is part of the file.
         The output "outputs" (rows, n_out) holds the last layer's outputs: probabilities for softmax and sigmoid, in
         the order of the labels that the file's metadata keep as JSON under "classes". A float64 net's GELU takes erf
         in float32, the only one that runtimes have.
@@ -454,6 +476,26 @@ class MLP:
         parameters = state.pop("parameters")
         self.__dict__.update(state)
         self.publish(parameters)
+
+
+def both_probabilities(z):
+    """σ(-z) and σ(z), side by side. 1 - σ(z) would be 0 from z = 18 on in float32."""
+    e = np.exp(np.negative(np.abs(z)))
+    likely = np.reciprocal(e + 1)
+    unlikely = e * likely
+    return np.hstack([np.where(z > 0, unlikely, likely), np.where(z > 0, likely, unlikely)])
+
+
+def _cast(values, dtype):
+    """`values` in the dtype of `out`; ValueError where a number is too large for it."""
+    if values.dtype == dtype:
+        return values
+    try:
+        with np.errstate(over="raise"):
+            return values.astype(dtype)
+    except FloatingPointError:
+        raise ValueError(f"out has dtype {dtype}, which cannot hold predictions up to {np.abs(values).max():.4g}; use "
+                         f"{values.dtype}") from None
 
 
 def room_for(shape, dtype):

@@ -2,7 +2,8 @@
 is common to all files.
 
 Tensors: ``layers.0.weight`` (n_in, n_out), ``layers.0.bias`` (n_out,), ``layers.1.weight``, ...; and where the model
-scales its input itself (`scaling.InputScaling`) ``input.center``, ``input.factor`` (features,).
+scales its input itself (`scaling.InputScaling`) ``input.center``, ``input.factor`` (features,), which may be float64 in
+a float32 net; and where it has an offset ``output.offset`` (outputs,) float64.
 Header: one JSON object under the key "fastmlp" with format, library, sizes, activations, output, loss, loss_parameter,
 classes, flat, scale, clip (null without input scaling), spread, feature_names, dropout; and under "crc32" the checksum
 of that header and all tensors.
@@ -38,6 +39,8 @@ def contents(model):
                for l, array in enumerate(arrays)}
     if model.scaling is not None:
         tensors |= {"input.center": model.scaling.center, "input.factor": model.scaling.factor}
+    if model.offset is not None:
+        tensors["output.offset"] = model.offset
     try:
         check_tensors(tensors, checked_header(json.loads(json.dumps(header))))
     except UNREADABLE as error:

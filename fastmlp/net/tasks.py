@@ -1,7 +1,7 @@
 """Which output belongs to which loss, and the task of a net that is known by its outputs alone."""
 import numpy as np
 
-from ..input.labels import Task
+from ..input.labels import Task, label_array
 from ..kernels import activations as act
 from ..kernels import losses
 
@@ -15,7 +15,7 @@ def task_of_output(output, n_outputs, classes=None):
     loss = LOSS_OF_OUTPUT.get(output)
     counted = n_outputs if output == "softmax" else 2 if output == "sigmoid" and n_outputs == 1 else None
     if classes is not None:
-        classes = np.asarray(classes)
+        classes = label_array(classes, "classes")
         if classes.shape != (counted,) or classes.dtype.kind not in "biufUS" or len(np.unique(classes)) != counted \
                 or (np.sort(classes) != classes).any():
             raise ValueError(f"classes must be {counted or 'None, not'} different sorted labels for output {output!r} "

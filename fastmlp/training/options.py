@@ -13,6 +13,7 @@ from ..net.model import MLP
 from ..optimizers import Adam, optimizer_of
 from ..schedules import schedule_of
 from .checkpoints import Checkpoint, open_checkpoint
+from .streams import member_seeds
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +105,7 @@ def check_options(*, hidden, activation, dropout, loss, initializer, optimizer, 
 
 def draw_seed():
     """A seed where none was given."""
-    return int(np.random.SeedSequence().generate_state(1)[0])
+    return member_seeds(None, 1)[0]
 
 
 def _net_options(hidden, activation, dropout, loss, dtype, model):

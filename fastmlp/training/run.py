@@ -22,6 +22,7 @@ from .checkpoints import DATA, run_record
 from .early_stopping import EarlyStopping, watch_of
 from .observers import Callbacks, Checkpoints
 from .progress import reporter
+from .slots import is_checked, overflow
 
 log = logging.getLogger("fastmlp")
 ALONE = Alone()
@@ -124,6 +125,8 @@ class Run:
         totals = self.source.train_epoch(self.kernels, self.state, self.rng, rates)
         numbers = self._means(totals, self.rows_in_all)
         self._publish_weights(numbers["loss"])
+        if is_checked(epoch + 1):
+            self._finite_optimizer_state()
         if self.validation is not None:
             numbers |= self._means(*self.validation.evaluate(self.kernels, self.state), "val_")
         return numbers | {"learning_rate": float(rates[-1]), "seconds": perf_counter() - started}
@@ -169,8 +172,9 @@ class Run:
 
     def finish(self):
         """The model as it is returned: with the optimizer's state, and the best weights where they were kept."""
-        kept = self.optimizer_state()
-        if first_non_finite(kept.s1) is None and first_non_finite(kept.s2) is None:
+        if not self.history.interrupted:
+            self.model.optimizer_state = self._finite_optimizer_state()
+        elif not overflow(kept := self.optimizer_state(), self.options.optimizer):
             self.model.optimizer_state = kept
         if self.watch is not None and self.watch.parameters is not None:
             self.model.publish(self.watch.parameters)
@@ -184,6 +188,13 @@ class Run:
         s1, s2 = (np.empty(self.model.n_parameters if slots > i else 0, self.model.dtype) for i in range(2))
         self.kernels.read_optimizer(self.state, s1, s2)
         return OptimizerState(optimizer.rule, self.state.step, s1, s2)
+
+    def _finite_optimizer_state(self):
+        """The optimizer's state; DivergedError if it has overflowed, which stops the weights without a word."""
+        kept = self.optimizer_state()
+        if problem := overflow(kept, self.options.optimizer):
+            raise DivergedError(f"{problem}. This error's .model has the weights of the last epoch.", self.model)
+        return kept
 
     def duration(self):
         """Seconds of training so far, of those before it in a resumed or continued run as well."""

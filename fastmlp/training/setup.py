@@ -6,12 +6,12 @@ from .. import device as devices
 from ..input import scaling, stored
 from ..input.arrays import on_host, stay
 from ..input.rows import (
-    class_weights_of,
     finished_rows,
     read_features,
     read_rows,
     split,
     validation_pair,
+    weights_by_class,
 )
 from ..kernels import losses, update_rules
 from ..net import initializers
@@ -37,8 +37,8 @@ def hold_out(data, train_rows, validation_data, options, rng, ranks):
 
 def training_rows(rows, own_rows, model, options, ranks):
     """The finished `rows`, of which this process trains on `own_rows` (indices)."""
-    weights = class_weights_of(rows, options.class_weight, model.task, own_rows, ranks.total)
-    rows = finished_rows(rows, model, class_weights=weights, smoothing=options.smoothing_for(model.task))
+    weights = weights_by_class(rows, options.class_weight, model.task, own_rows, ranks.total)
+    rows = finished_rows(rows, model, weights=weights, smoothing=options.smoothing_for(model.task))
     if rows.weights.size and not ranks.any(rows.weights[own_rows].any()):
         raise ValueError("sample_weight and class_weight leave every training row with weight 0")
     return rows
@@ -62,7 +62,7 @@ def _validation_rows(validation_data, rows, held_out, model, options, ranks):
     in_file = stored.train_in_windows(X, names[0], model.dtype, options.window_rows if stored.is_stored(X) else None)
     X, y = stay(X, y, None if in_file is not None else devices.gpu_of(options.device))
     x, _ = read_features(X, names[0], model.dtype, model, in_file)
-    return read_rows(x, y, weights, model.task, model.dtype, names)
+    return read_rows(x, y, weights, model.task, model.dtype, names, wide=model.scaling is not None)
 
 
 # ------------------------------------------------------------------------------- net

@@ -116,6 +116,9 @@ def _loss(recipe, data, order, first, present, n_out, features, weight_sum, y, d
             put(weights, i, data.weights[order[first + i]])
     for v in range(0, width, count):
         store(scales, v, load(weights, v) * (1.0 / weight_sum if weight_sum > 0.0 else 0.0))
+    if data.weights.size > 0 and weight_sum > 0.0:
+        for i in range(width):           # in float64: 1 / Σ w of weights of 1e-40 is infinite in float32
+            put(scales, i, np.float64(get(weights, i)) / weight_sum)
     if data.labels.size > 0:
         for i in range(present):
             put(labels, i, data.labels[order[first + i]])
@@ -125,8 +128,12 @@ def _loss(recipe, data, order, first, present, n_out, features, weight_sum, y, d
         for v in range(0, width, count):
             _loss_by_rows(recipe, data, order, first + v, min(present - v, count), n_out, features, step(y, v), scratch,
                           step(scales, v), step(losses, v), step(right, v))
+    if data.weights.size > 0:
+        for i in range(present):         # in float64 as well: a loss of 4 times a weight of 1e38 is infinite in float32
+            sums[0] += np.float64(get(losses, i)) * get(weights, i)
     for v in range(0, width, count):
-        sums[0] += sum_lanes(load(losses, v) * load(weights, v))
+        if data.weights.size == 0:
+            sums[0] += sum_lanes(load(losses, v) * load(weights, v))
         sums[1] += sum_lanes(select(first_lanes(present - v, y), load(right, v), 0.0))
     for i in range(0, n_out * width, count):
         store(dz, i, load(y, i) * load(dz, i))

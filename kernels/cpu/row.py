@@ -47,7 +47,8 @@ class RowNet:
     """
 
     def __init__(self, parameters, sizes, activations, scale, clipping=None):
-        """clipping : (center (n_in,), factor (n_in,), clip): reads s / √(1 + (s / clip)²), of (x - center) factor"""
+        """clipping : (center (n_in,), factor (n_in,), clip, offset (n_out,)): reads s / √(1 + (s / clip)²), of
+        (x - center) factor, in float64; offset is added to the outputs, in float64, too"""
         self.sizes, self.activations = tuple(map(int, sizes)), tuple(map(int, activations))
         self.dtype, self.clips = parameters.dtype, clipping is not None
         if 2 * room(self.sizes, self.dtype, self.clips) * self.dtype.itemsize > STACK_BYTES:
@@ -104,7 +105,8 @@ def pack(parameters, sizes, scale, clipping):
             parts.append(columns.reshape(n_in, -1, width).transpose(1, 0, 2).reshape(-1))
         parts.append(b)
     if clipping is not None:
-        parts += [np.ravel(part).astype(parameters.dtype) for part in clipping]
+        numbers = np.concatenate([np.ravel(part).astype(np.float64) for part in clipping])
+        parts.append(numbers.view(parameters.dtype))  # at an even place: the vectors before it are whole
     packed = cache_aligned(sum(part.size for part in parts), parameters.dtype)
     np.concatenate(parts, out=packed)
     return packed
@@ -302,16 +304,28 @@ def _layer(element, used):
 
 @outlined
 def _clipped(row, count, clipping, out):
-    """out = s / √(1 + (s / clip)²), s = (row - center) factor held within ±FARTHEST; NaN stays NaN."""
-    clip, one = get(clipping, 2 * count), constant(1.0, out)
+    """out = s / √(1 + (s / clip)²), s = (row - center) factor held within ±FARTHEST; NaN stays NaN. In float64: a row
+    rounded to float32 before it is centred would lose what is small beside the center."""
+    clip = get(clipping, 2 * count)
     for i in range(count):
-        s = (constant(row[i], out) - get(clipping, i)) * get(clipping, count + i)
+        s = (np.float64(row[i]) - get(clipping, i)) * get(clipping, count + i)
         if s > FARTHEST:
-            s = constant(FARTHEST, out)
+            s = FARTHEST
         elif s < -FARTHEST:
-            s = constant(-FARTHEST, out)
+            s = -FARTHEST
         part = s / clip
-        put(out, i, s / math.sqrt(one + part * part))
+        put(out, i, s / math.sqrt(1.0 + part * part))
+
+
+@intrinsic
+def _float64(typingctx, pointer):
+    """The same address, of float64 numbers."""
+    result = types.CPointer(types.float64)
+
+    def codegen(context, builder, sig, args):
+        return builder.bitcast(args[0], context.get_value_type(result))
+
+    return result(pointer), codegen
 
 
 # ------------------------------------------------------------------------------- the whole net
@@ -338,7 +352,8 @@ def _call_row_net(net, row, out):
         w = _weights(net)
         x, y = _stack(stack_size, w), _stack(stack_size, w)
         if clips:
-            _clipped(row, n_in, step(w, after_weights), x)
+            clipping = _float64(step(w, after_weights))
+            _clipped(row, n_in, clipping, x)
             w = inner(x, n_in, w, sizes[1], activations[0], y)
         else:
             w = first(row, n_in, w, sizes[1], activations[0], y)
@@ -348,7 +363,10 @@ def _call_row_net(net, row, out):
         if softmax:
             softmax_row(y, panel_width(y), n_out, y)
         for j in range(n_out):
-            out[j] = get(y, j)
+            if clips:
+                out[j] = np.float64(get(y, j)) + get(clipping, 2 * n_in + 1 + j)
+            else:
+                out[j] = get(y, j)
 
     return call
 

@@ -45,15 +45,22 @@ def unbroken():
 @POSIX
 @pytest.mark.parametrize(("mine", "other"), [
     ("run", "run.2"), ("run", "run."), ("run[2]", "run2"), ("run*", "run.2"), ("?", "a"), ("r" * 255, "r" * 254)])
-def test_runs_side_by_side_leave_each_other_alone(mine, other, tmp_path):
-    """Each in the moment of writing its checkpoint while the other begins."""
+def test_runs_side_by_side_leave_each_other_alone(mine, other, tmp_path, monkeypatch):
+    """Each begins in the moment when the other one writes its checkpoint."""
+    fsync = os.fsync
     for ours, theirs in ((mine, other), (other, mine)):
-        part, file = files._new_part(tmp_path / theirs, 0o600)
-        with file:
+        def meanwhile(descriptor, ours=ours):
+            monkeypatch.setattr(os, "fsync", fsync)
             train(checkpoint=tmp_path / ours)
-            assert part.exists()
-        part.unlink()
-    assert sorted(os.listdir(tmp_path)) == sorted([mine, other])
+            fsync(descriptor)
+
+        monkeypatch.setattr(os, "fsync", meanwhile)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            train(checkpoint=tmp_path / theirs)
+        assert sorted(os.listdir(tmp_path)) == sorted([mine, other])
+        for path in tmp_path.iterdir():
+            path.unlink()
 
 
 @POSIX
@@ -267,5 +274,4 @@ def test_a_model_resumed_and_then_trained_further(tmp_path):
     model = train(checkpoint=tmp_path / "run", early_stopping=9, validation_fraction=0.2)
     assert model.parameters.flags.writeable
     assert model.optimizer_state.s1.flags.writeable
-    with warnings.catch_warnings(action="error") if sys.version_info >= (3, 11) else warnings.catch_warnings():
-        fastmlp.train(X, Y, model=model, epochs=2, device="reference")
+    fastmlp.train(X, Y, model=model, epochs=2, device="reference")

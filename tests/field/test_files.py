@@ -299,34 +299,48 @@ def test_a_message_is_short_whatever_the_file_says(changes, model, tmp_path):
 def test_a_file_that_another_program_cuts_short_meanwhile(tmp_path):
     """cp and editors write in place: mapped memory behind the new end kills the process that reads it (SIGBUS).
     https://github.com/sgl-project/sglang/issues/6083"""
-    program = """
-import os, sys, threading, numpy as np, fastmlp
-path = sys.argv[1]
-model = fastmlp.MLP.from_parameters([np.ones((1000, 1000))], [np.zeros(1000)])
-model.save(path)
-content, stop = open(path, "rb").read(), False
-def write_in_place():
-    while not stop:
-        with open(path, "r+b") as file:
-            file.truncate(100_000)
-            file.seek(0)
-            file.write(content)
-writer = threading.Thread(target=write_in_place)
-writer.start()
+    write_in_place = """
+import sys, time
+content = open(sys.argv[1], "rb").read()
+while True:
+    with open(sys.argv[1], "r+b") as file:
+        file.truncate(100_000)
+        file.write(content)
+    time.sleep(0.002)
+"""
+    load = """
+import sys, fastmlp
 outcomes = {"loaded": 0, "refused": 0}
-for _ in range(150):
+for _ in range(100):
     try:
-        fastmlp.load(path)
+        fastmlp.load(sys.argv[1])
         outcomes["loaded"] += 1
     except ValueError as error:
-        assert path in str(error)
+        assert sys.argv[1] in str(error)
         outcomes["refused"] += 1
-stop = True
-writer.join()
 print(outcomes)
 """
-    done = subprocess.run([sys.executable, "-c", program, str(tmp_path / "m")], capture_output=True, text=True)
+    fastmlp.MLP.from_parameters([np.ones((1000, 1000))], [np.zeros(1000)]).save(tmp_path / "m")
+    writer = subprocess.Popen([sys.executable, "-c", write_in_place, str(tmp_path / "m")])
+    try:
+        done = subprocess.run([sys.executable, "-c", load, str(tmp_path / "m")], capture_output=True, text=True)
+    finally:
+        writer.kill()
+        writer.wait()
+    print(done.stdout)
     assert done.returncode == 0, (done.returncode, done.stderr)
+
+
+def test_an_ensemble_whose_file_was_put_together_by_hand(model, tmp_path):
+    fastmlp.Ensemble([model, model]).save(tmp_path / "m")
+    header, tensors = files.read_tensors(tmp_path / "m", "fastmlp_ensemble", files.FORMAT)
+    members = header["members"]
+    for changed, more, message in (([], {}, "holds no members"), (members[:1], {}, "members.1.* none of its members"),
+                                   (members, {"extra": np.ones(1)}, "extra belongs to none"),
+                                   ([*members, members[0]], {}, "its sizes ask for"), ("ab", {}, ""), (None, {}, "")):
+        (tmp_path / "m").write_bytes(files.to_bytes(tensors | more, "fastmlp_ensemble", header | {"members": changed}))
+        with pytest.raises(ValueError, match=f"is not a model file .*{message}"):
+            fastmlp.Ensemble.load(tmp_path / "m")
 
 
 @POSIX
