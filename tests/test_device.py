@@ -31,9 +31,11 @@ def two_gpus(monkeypatch):
         return Package if name == "fastmlp.kernels.cuda" else importlib.import_module(name)
 
     monkeypatch.setattr(device, "import_module", import_module)
-    device.broken.cache_clear()
+    for cached in (device.broken, device._package):
+        cached.cache_clear()
     yield asked
-    device.broken.cache_clear()
+    for cached in (device.broken, device._package):
+        cached.cache_clear()
 
 
 def test_auto_takes_a_gpu(two_gpus):

@@ -299,7 +299,7 @@ class MLP:
     @property
     def trained_output(self):
         """What the last layer computes before the loss: the cross-entropies and Poisson hold their own link."""
-        return "identity" if OUTPUT_OF_LOSS[self.loss] != "identity" else self.output
+        return "identity" if OUTPUT_OF_LOSS.get(self.loss, "identity") != "identity" else self.output
 
     def activation_codes(self, output=None):
         """The kernels' codes of every layer's activation, the last layer's being `output` if given."""
