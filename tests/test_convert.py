@@ -168,7 +168,8 @@ def test_torch_as_people_write_it(rng):
     assert_close(model.predict_proba(X), wanted, "float32")
     assert model.dropout == (0.1, 0.0)
     assert set(model.predict(X)) <= {"a", "b", "c"}
-    for wrong, message in ((nn.Sequential(nn.Conv2d(1, 1, 3)), "does not support Conv2d"), (nn.Sequential(), "no dense layer"),
+    for wrong, message in ((nn.Sequential(nn.Conv2d(1, 1, 3)), "does not support Conv2d"),
+                           (nn.Sequential(), "no dense layer"),
                            (nn.Sequential(nn.ReLU(), nn.Linear(2, 2)), "must follow a dense layer"),
                            (nn.Sequential(nn.Linear(2, 2), nn.LeakyReLU(0.2)), "does not support LeakyReLU"),
                            (nn.Sequential(nn.Linear(2, 2), nn.Softmax(1), nn.Linear(2, 2)), "last layer only"),
