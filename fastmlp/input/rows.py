@@ -90,7 +90,7 @@ def read_features(X, name, dtype, net=None, stored=None, wide=False):
     wide : whether it keeps its own precision; where `net` scales, it does
     """
     if stored is None:
-        x, names = feature_matrix(X, name, dtype, wide or scales(net))
+        x, names = feature_matrix(X, name, dtype, wide or scales(net), trained=net is None)
     else:
         x, names = stored, tuple(map(str, X.columns)) if is_frame(X) else None
     if net is None:

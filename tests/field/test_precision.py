@@ -1,6 +1,7 @@
 """Numbers that are large, small or close together beside their differences: nothing is rounded before it is centred."""
 import runpy
 import tracemalloc
+import warnings
 from fractions import Fraction
 
 import numba
@@ -61,6 +62,18 @@ def test_columns_beyond_float32(width):
     plain = fastmlp.train(FEATURES, FEATURES[:, 0] > 0, **QUICK)
     assert model.evaluate(X, FEATURES[:, 0] > 0)["accuracy"] == pytest.approx(
         plain.evaluate(FEATURES, FEATURES[:, 0] > 0)["accuracy"], abs=0.02)
+
+
+def test_unix_seconds_without_scaling_are_warned_of():
+    X = with_offset(1.7e9, SECONDS)
+    for table in (X, X.astype(np.int64)):
+        with pytest.warns(UserWarning, match=r"column 0 of X varies by 1\d.* around 17000000\d+, which float32 ro"):
+            fastmlp.train(table, SECONDS > 30, hidden=4, epochs=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fastmlp.train(X, SECONDS > 30, hidden=4, epochs=1, dtype="float64")
+        fastmlp.train(X[:, 1:] * 1e-3 + 1, SECONDS > 30, hidden=4, epochs=1)
+        fastmlp.train(X, SECONDS > 30, **{**QUICK, "epochs": 1})
 
 
 def test_a_column_too_far_apart_for_float64():
@@ -142,8 +155,9 @@ def test_ensembles_and_folds_of_unix_seconds():
     X, y = with_offset(1.7e9, SECONDS), SECONDS > 30
     nets = fastmlp.ensemble(X, y, 2, **QUICK)
     assert nets.evaluate(X, y)["accuracy"] > 0.97
-    result = fastmlp.cross_validate(X, y, 3, {"preset": [None, "tabular"]},
-                                    **{name: value for name, value in QUICK.items() if name != "preset"})
+    options = {name: value for name, value in QUICK.items() if name != "preset"}
+    with pytest.warns(UserWarning, match="column 0 of X varies by"):     # where they are not scaled
+        result = fastmlp.cross_validate(X, y, 3, {"preset": [None, "tabular"]}, **options)
     assert result.best == {"preset": "tabular"}
     assert result.mean["accuracy"].max() > 0.95
 
