@@ -51,7 +51,8 @@ def info():
 
 def _compiled_kernels():
     try:
-        from .kernels.cpu import jit, simd, threads
+        from .kernels.cpu import jit, threads
+        from .kernels.cpu.vector import simd
     except ImportError as error:
         return {"instruction set": f"none: the compiled kernels cannot be imported ({error})"}
     return {

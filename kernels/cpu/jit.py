@@ -77,8 +77,8 @@ def source_stamp():
     """Hash over every kernel source and the versions that machine code depends on."""
     digest = hashlib.sha256(repr((numba.__version__, llvmlite.__version__, numpy.__version__)).encode())
     root = Path(__file__).parent.parent
-    for path in sorted([*root.glob("*.py"), *root.glob("cpu/*.py")]):
-        digest.update(path.name.encode() + path.read_bytes())
+    for path in sorted([*root.glob("*.py"), *root.glob("cpu/**/*.py")]):
+        digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
     digest.update(catalogue.stamp().encode())
     return digest.hexdigest()
 
