@@ -375,7 +375,7 @@ class MLP:
         >>> positive(model.as_njit(), np.array([[0.0, 0], [0, 1], [1, 0], [1, 1]]))
         2
         """
-        from ..kernels.cpu.row import RowNet
+        from ..kernels.cpu.net.row import RowNet
         clipping = None if self.scaling is None else (self.scaling.center, self.scaling.factor, self.scaling.clip,
                                                       np.zeros(self.sizes[-1]) if self.offset is None else self.offset)
         return RowNet(self.parameters, self.sizes, self.activation_codes(), self.scale, clipping)

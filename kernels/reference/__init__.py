@@ -9,8 +9,8 @@ import warnings
 from .dense import dense_backward, dense_forward
 from .inference import forward, gather
 from .losses import pointwise_loss, sigmoid_cross_entropy, softmax_cross_entropy, squared_error
+from .masks import dropout, philox
 from .perceptron import perceptron_batch, perceptron_epoch, perceptron_online, shuffle
-from .philox import dropout, philox
 from .rules import update
 from .training import (
     apply_gradients,

@@ -6,16 +6,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .. import activations as codes
+from ... import activations as codes
+from ..jit import inlined, loop_entry, outlined
+from ..threads import ROWS_TAKEN, WEIGHTS_TAKEN, barrier, take
+from ..tile.loss_rows import softmax_row
+from ..vector.functions import step_constants, without_decay
+from ..vector.panels import panel_width, panels
+from ..vector.pointers import at, lanes, load, store_first
 from .arrange import arrange
-from .functions import step_constants, without_decay
-from .gemm import panel_width, panels
-from .jit import inlined, loop_entry, outlined
 from .layout import ACTIVATION, N_OUT, Y
-from .losses import softmax_row
 from .network import backward_block, forward_block, loss_block
-from .pointers import at, lanes, load, store_first
-from .threads import ROWS_TAKEN, WEIGHTS_TAKEN, barrier, take
 from .weights import update_biases, update_panel, update_quads
 
 

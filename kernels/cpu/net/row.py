@@ -25,14 +25,15 @@ from numba.core.imputils import lower_constant
 from numba.extending import NativeValue, box, intrinsic, lower_builtin, overload_method, unbox
 from numba.np.arrayobj import populate_array
 
-from .. import activations as codes
-from .functions import VECTOR_FUNCTIONS
-from .gemm import SUM_BLOCK, panel_width
-from .jit import _OPTIONS, entry, inlined, outlined, source_stamp
-from .layout import cache_aligned, python_panel_width, round_up
-from .losses import softmax_row
-from .pointers import broadcast, constant, get, lanes, load, put, step, store
-from .simd import I64, VECTOR_BYTES, Vector, fma, vector_ir
+from ... import activations as codes
+from ..jit import _OPTIONS, entry, inlined, outlined, source_stamp
+from ..tile.gemm import SUM_BLOCK
+from ..tile.loss_rows import softmax_row
+from ..vector.functions import VECTOR_FUNCTIONS
+from ..vector.panels import panel_width, python_panel_width, round_up
+from ..vector.pointers import broadcast, constant, get, lanes, load, put, step, store
+from ..vector.simd import I64, VECTOR_BYTES, Vector, fma, vector_ir
+from .layout import cache_aligned
 
 GROUP = 4                        # vectors summed side by side: an FMA takes 4 cycles, and two can start in each
 FARTHEST = 1e9                   # past this a clipped input is the clip to the last bit
