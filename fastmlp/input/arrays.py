@@ -7,6 +7,7 @@ checked where it is, and only answers of a number or two come to the host.
 from typing import NamedTuple
 
 import numpy as np
+import numpy.ma  # NumPy loads it when it is first named: then Ctrl-C or a fork might meet it half loaded
 
 _BLOCK = 1 << 20  # elements looked at together when searching for NaN: 4-8 MB, no copy of the whole
 
