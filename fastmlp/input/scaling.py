@@ -34,7 +34,7 @@ class InputScaling:
     def __call__(self, x):
         """x (n, features) of any numeric dtype -> x' (n, features), new, in the dtype of `center`."""
         s = x.astype(self.center.dtype)
-        with np.errstate(over="ignore"):
+        with np.errstate(all="ignore"):
             s -= self.center
             s *= self.factor
         np.clip(s, -FARTHEST, FARTHEST, out=s)

@@ -173,7 +173,8 @@ class Ensemble:
         return cls(read_checked(path, _KEY, _members_from))
 
     def _mean(self, X, method):
-        return self._each(X, method).mean(axis=0, dtype=np.float64).astype(self.members[0].dtype)
+        with np.errstate(under="ignore"):              # probabilities below the smallest float32 are 0
+            return self._each(X, method).mean(axis=0, dtype=np.float64).astype(self.members[0].dtype)
 
     def _each(self, X, method):
         return np.stack([getattr(member, method)(X) for member in self.members])
