@@ -8,6 +8,7 @@ import warnings
 from typing import NamedTuple
 
 import numpy as np
+import numpy.ma  # NumPy loads it when it is first named: then Ctrl-C or a fork might meet it half loaded
 
 _BLOCK = 1 << 20  # elements looked at together when searching for NaN: 4-8 MB, no copy of the whole
 
@@ -206,7 +207,7 @@ def to_float(array, name, dtype, first_row=0):
 
     first_row : the number of its first row, where it is a piece of what people passed
     """
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(all="ignore"):
         x = in_order(array, dtype)
     where = first_non_finite(x)
     if where is not None:
@@ -251,7 +252,7 @@ def first_non_finite(x):
     size = flat.size if is_on_gpu(x) else _BLOCK  # on a GPU, every block is a wait
     for start in range(0, flat.size, size):
         block = flat[start:start + size]
-        with np.errstate(over="ignore", invalid="ignore"):
+        with np.errstate(all="ignore"):
             suspicious = not np.isfinite(block.sum())  # a sum costs less than a mask; it may overflow, so look again
         if suspicious:
             bad = ~np.isfinite(block)
