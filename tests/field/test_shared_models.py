@@ -14,12 +14,16 @@ from fastmlp import files
 X, Y = blobs()
 
 
-def test_the_weights_of_an_epoch_are_never_written_to():
-    """Whoever read them before the epoch was over, in whichever thread, has them as they were."""
+@pytest.mark.parametrize("early_stopping", [None, fastmlp.EarlyStopping(99, monitor="loss", min_delta=99)],
+                         ids=["last epoch", "first epoch"])
+def test_the_weights_of_an_epoch_are_never_written_to(early_stopping):
+    """Whoever read them before the epoch was over, in whichever thread, has them as they were; not even early stopping
+    writes the best ones into them."""
     model = fastmlp.train(X, Y, **QUICK)
     seen = [(*model.arrays(), model.parameters.copy())]
-    fastmlp.train(X, Y, model=model, epochs=3, device="reference",
+    fastmlp.train(X, Y, model=model, epochs=3, device="reference", early_stopping=early_stopping,
                   callbacks=lambda model, _: seen.append((*model.arrays(), model.parameters.copy())))
+    np.testing.assert_array_equal(model.parameters, seen[1 if early_stopping else 3][-1])
     for parameters, weights, biases, copy in seen:
         np.testing.assert_array_equal(parameters, copy)
         np.testing.assert_array_equal(np.concatenate([a.ravel() for layer in zip(weights, biases, strict=True)
