@@ -87,6 +87,19 @@ class Lion:
         return np.array([self.beta1, self.beta2, 0, self.weight_decay])
 
 
+def simulate(devices):
+    """The device "simulated": the CUDA kernels in the simulator. Narrow nets train in the persistent kernel."""
+    from simulator import Machine, part
+
+    def choose_plan(sizes, batch, dtype):
+        return part("narrow").plan(sizes, batch, dtype) if len(sizes) == 3 else None
+
+    package, choose, kernels = part("training").Training(Machine(), choose_plan=choose_plan), devices.choose, \
+        devices.kernels
+    devices.choose = lambda device="auto", **named: (device, "") if device == "simulated" else choose(device, **named)
+    devices.kernels = lambda device="auto": package if device == "simulated" else kernels(device)
+
+
 def check():
     """argv: the toy's kind, the device, a file. A net trained with the toy is that of the reference, and is the same
     once saved and loaded."""
@@ -94,15 +107,19 @@ def check():
     register_toys()
     register_twins()
     import fastmlp
+    from fastmlp import device as device_names
     from fastmlp import optimizers
 
     optimizers.NAMES["lion"] = Lion()
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(300, 20))
+    rng, rows, batch_size, hidden_layers = np.random.default_rng(0), 300, 64, ((8,), (200, 30))
+    if device == "simulated":                                  # where every thread is Python's
+        rows, batch_size, hidden_layers = 20, 8, ((8,), (6, 5, 4))
+        simulate(device_names)
+    x = rng.normal(size=(rows, 20))
     y = np.column_stack((np.sin(x[:, 0]) + x[:, 1], x[:, 2] * x[:, 3]))
     options = {"activation": {"activation": "mish"}, "rule": {"optimizer": "lion"}, "loss": {"loss": "log_cosh"}}[toy]
-    options = {"loss": "squared_error", "epochs": 3, "batch_size": 64, "seed": 1} | options
-    for hidden in ((8,), (200, 30)):
+    options = {"loss": "squared_error", "epochs": 3, "batch_size": batch_size, "seed": 1} | options
+    for hidden in hidden_layers:
         wanted = fastmlp.train(x, y, hidden=hidden, device="reference", dtype="float64", **options)
         for dtype, tolerance in (("float64", 1e-10), ("float32", 2e-3)):
             model = fastmlp.train(x, y, hidden=hidden, device=device, dtype=dtype, **options)
@@ -111,6 +128,7 @@ def check():
             np.testing.assert_allclose(model.history["loss"], wanted.history["loss"], rtol=100 * tolerance)
         model.save(path)
         again = fastmlp.load(path)
+        again.device = model.device
         assert again.activations == model.activations
         assert again.loss == model.loss
         np.testing.assert_array_equal(again.predict(x), model.predict(x))

@@ -20,11 +20,13 @@ def run(code, *arguments):
 
 # ------------------------------------------------------------------------------- additions
 
-@pytest.mark.parametrize("device", ["cpu"])
+@pytest.mark.parametrize("device", ["cpu", "simulated"])
 @pytest.mark.parametrize("toy", ["activation", "rule", "loss"])
 def test_an_addition_trains_saves_and_loads(toy, device, tmp_path):
     """`additions.py` registers a toy of each kind and its twins in the reference, and does all that in a process of its
-    own, for a narrow net and a wide one."""
+    own, for a narrow net and a wide one; simulated is `kernels.cuda`."""
+    if device == "simulated":
+        pytest.importorskip("greenlet", reason="the simulator needs greenlet: pip install 'fastmlp[test]'")
     assert run("import additions; additions.check()", toy, device, str(tmp_path / "model.safetensors")) == ["ok"]
 
 
