@@ -170,7 +170,7 @@ def weights_by_class(rows, class_weight, task, train_rows, total=lambda counts: 
     if class_weight is None:
         return rows.weights
     weights = class_row_weights(class_weight, task, rows.labels, rows.targets, train_rows, total)
-    name = "class_weight, by row,"
+    name = "class_weight (by row)"
     if rows.weights.size:
         weights, name = weights * rows.weights, "class_weight times sample_weight"
     weights = weights_in(weights, rows.weights.dtype, name)
