@@ -138,11 +138,12 @@ class _CodeFile:
         return cache.file_of(self.folder(), self._name, key, ".nbc")
 
     def _key(self, signature, codegen):
-        function = self._function
+        function, code = self._function, self._function.__code__
         cells = dumps(tuple(cell.cell_contents for cell in function.__closure__ or ()))
-        hashes = [hashlib.sha256(part).hexdigest() for part in (function.__code__.co_code, cells)]
+        numbers = repr((code.co_names, [each for each in code.co_consts if not inspect.iscode(each)])).encode()
+        hashes = [hashlib.sha256(part).hexdigest() for part in (code.co_code, numbers, cells)]
         return repr((source_stamp(), _settings(), codegen.magic_tuple(), function.__module__, function.__qualname__,
-                     function.__code__.co_firstlineno, hashes, signature)).encode()
+                     code.co_firstlineno, hashes, signature)).encode()
 
     def load_overload(self, signature, target_context):
         found = None
