@@ -8,8 +8,8 @@ from time import perf_counter
 import numpy as np
 
 from fastmlp.kernels.cpu.jit import entry
-from fastmlp.kernels.cpu.pointers import at, lanes, load, store
-from fastmlp.kernels.cpu.simd import VECTOR_BYTES, fma
+from fastmlp.kernels.cpu.vector.pointers import at, lanes, load, store
+from fastmlp.kernels.cpu.vector.simd import VECTOR_BYTES, fma
 
 # Independent sums: latency 4 on 2 to 3 units needs up to 12; with both factors these fill AVX2's 16 registers.
 CHAINS = 14

@@ -17,7 +17,7 @@ def cores():
 
 def describe():
     """Processor, cores, instruction set, operating system."""
-    from fastmlp.kernels.cpu.simd import LEVEL
+    from fastmlp.kernels.cpu.vector.simd import LEVEL
 
     return {"processor": processor(), "cores": cores(), "instruction set": LEVEL, "architecture": platform.machine(),
             "system": platform.system(), "python": platform.python_version()}

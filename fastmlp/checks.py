@@ -105,6 +105,21 @@ def holds(name, array, values):
                          f"{values.dtype}")
 
 
+def apart(name, array, X, parameters):
+    """ValueError if `array`, which is written piece by piece, shares memory with the parameters or with X.
+
+    It may be X itself: a row is written when it has been read.
+    """
+    if not isinstance(array, np.ndarray):
+        return
+    if np.may_share_memory(array, parameters):
+        raise ValueError(f"{name} must not share memory with the model: pass an array of its own")
+    if isinstance(X, np.ndarray) and np.may_share_memory(array, X):
+        (start, _), (its, _) = (each.__array_interface__["data"] for each in (array, X))
+        if start != its or array.strides[:1] != X.strides[:1] or array[:1].nbytes > X[:1].nbytes:
+            raise ValueError(f"{name} must not share memory with X, unless it is X: pass an array of its own")
+
+
 def fits_in_memory(sizes, copies, batch_size, itemsize):
     """Raise ValueError if a net of layer `sizes` cannot fit the machine, before anything is allocated.
 

@@ -1,12 +1,16 @@
-"""Signals that wait: what must not be left half done, above all imports, is finished before Ctrl-C is answered.
+"""Signals and forks that wait: imports, above all, are finished before Ctrl-C is answered or the process forks.
 
 A KeyboardInterrupt in the middle of importing NumPy or Numba leaves modules that neither work nor can be imported again
 in that process. Not only Ctrl-C does it: the handler of any signal may raise.
 """
 import contextlib
+import functools
 import importlib
+import os
 import signal
 import sys
+import threading
+import time
 
 _delaying = False
 
@@ -55,5 +59,61 @@ def _delay(after):
 
 def import_module(name, package=None):
     """importlib.import_module, whole."""
+    me = threading.get_ident()
     with delayed():
-        return importlib.import_module(name, package)
+        _watch_forks()
+        if me not in _importing:
+            with _gate:                                # not while another thread forks
+                _importing.append(me)
+        else:
+            _importing.append(me)
+        try:
+            return importlib.import_module(name, package)
+        finally:
+            _importing.remove(me)
+
+
+# ------------------------------------------------------------------------------- forks
+
+# A child forked while another thread imports finds the module half imported for ever; while another thread compiles,
+# the compiler's locks taken by a thread that it does not have. So a fork waits for both, at most as long as compiling
+# may take.
+FORK_SECONDS = 120
+_importing = []                                        # the threads that import something of ours
+_gate = threading.Lock()
+_locks, _held = [_gate], []
+
+
+def hold_over_forks(*locks):
+    """These locks are taken before a fork, and free after it in parent and child."""
+    _watch_forks()
+    _locks.extend(locks)
+
+
+@functools.cache
+def _watch_forks():
+    # What runs before a fork runs in reverse order. These two take locks then, which the thread that we wait for may
+    # need, so theirs must be the older hooks.
+    importlib.import_module("logging")
+    importlib.import_module("concurrent.futures.thread")
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_in_child)
+
+
+def _before_fork():
+    deadline, me = time.monotonic() + FORK_SECONDS, threading.get_ident()
+    for lock in _locks:                                # grows while we wait: the compiler may be what is imported
+        if lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
+            _held.append(lock)
+        while any(thread != me for thread in _importing) and time.monotonic() < deadline:
+            time.sleep(0.005)
+
+
+def _after_fork():
+    while _held:
+        _held.pop().release()
+
+
+def _in_child():
+    _importing[:] = [thread for thread in _importing if thread == threading.get_ident()]
+    _after_fork()

@@ -5,7 +5,7 @@ import sys
 
 from toy import PATIENCE
 
-from fastmlp.kernels.cpu import simd
+from fastmlp.kernels.cpu.vector import simd
 
 # What a machine of each level offers; the levels above the machine's own cannot run here.
 AVX2 = "+sse,+sse2,+sse3,+ssse3,+sse4.1,+sse4.2,+popcnt,+avx,+avx2,+fma,+bmi,+bmi2,+f16c,+lzcnt,+movbe"
@@ -28,7 +28,7 @@ def environment_of(level):
 
 def run_on(level, code):
     """What a Python process of its own prints that runs `code` compiled for this level."""
-    check = f"from fastmlp.kernels.cpu import simd\nassert simd.LEVEL == {level!r}, simd.LEVEL\n"
+    check = f"from fastmlp.kernels.cpu.vector import simd\nassert simd.LEVEL == {level!r}, simd.LEVEL\n"
     child = subprocess.run([sys.executable, "-c", check + code], env=environment_of(level), capture_output=True,
                            text=True, timeout=PATIENCE)
     assert child.returncode == 0, child.stderr[-3000:]

@@ -15,8 +15,9 @@ from numba.core.errors import TypingError
 from toy import PATIENCE
 
 from fastmlp.kernels import cpu
-from fastmlp.kernels.cpu import simd, threads, vector_math
-from fastmlp.kernels.cpu.pointers import at, lanes, load, store
+from fastmlp.kernels.cpu import threads
+from fastmlp.kernels.cpu.vector import simd, vector_math
+from fastmlp.kernels.cpu.vector.pointers import at, lanes, load, store
 
 TESTS = Path(__file__).parent
 exp, log, tanh, reciprocal_sqrt = vector_math.exp, vector_math.log, vector_math.tanh, vector_math.reciprocal_sqrt

@@ -18,7 +18,8 @@ from levels import LOWER_LEVELS
 from test_kernel_training import outcome
 
 from fastmlp.kernels import cpu
-from fastmlp.kernels.cpu import simd, training
+from fastmlp.kernels.cpu.net import training
+from fastmlp.kernels.cpu.vector import simd
 
 PAGE = mmap.PAGESIZE
 

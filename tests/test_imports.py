@@ -24,6 +24,8 @@ ROOMS = (
     ("fastmlp.cli",),
     ("tests", "bench", "conftest"),
 )
+# Rooms of kernels.cpu, lowest first; of the last two neither imports the other.
+CPU_ROOMS = ("", "vector", "tile", "operation", "net")
 FILES = sorted(path for folder in ("fastmlp", "kernels", "tests", "bench") for path in (ROOT / folder).rglob("*.py"))
 
 
@@ -92,6 +94,29 @@ def test_kernels_know_only_kernels(path):
             assert package == own, f"{module}: the reference stands alone, but `{statement}`"
         elif room_of(module) == 2:
             assert package == own or room_of(target) < 2, f"{module}: `{statement}`"
+
+
+def cpu_room_of(module):
+    """Number of the room of kernels.cpu that a module is in; 0 for its own modules."""
+    name = module.removeprefix("fastmlp.kernels.cpu.").split(".")[0]
+    return CPU_ROOMS.index(name) if name in CPU_ROOMS else 0
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "kernels/cpu").rglob("[!_]*.py")), ids=name_of)
+def test_rooms_of_the_cpu_kernels(path):
+    module = name_of(path)
+    for target, statement in imports_of(path):
+        if target.startswith("fastmlp.kernels.cpu"):
+            allowed = {cpu_room_of(module), *range(min(cpu_room_of(module), CPU_ROOMS.index("operation")))}
+            assert cpu_room_of(target) in allowed, f"{module} must not import {target}: `{statement}`"
+
+
+def test_no_module_hides_an_operation():
+    """Importing kernels/cpu/gather.py would set `cpu.gather` to the module and hide the operation."""
+    from fastmlp.kernels import cpu, reference
+    for package in (cpu, reference):
+        folder = ROOT / "kernels" / package.__name__.rpartition(".")[2]
+        assert not {path.stem for path in folder.rglob("*.py")} & set(package.__all__)
 
 
 def run(code, *options, cwd=ROOT):

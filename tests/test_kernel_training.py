@@ -47,7 +47,7 @@ def way(request, package, monkeypatch):
     if request.param == "never narrow":
         if package.__name__ != "fastmlp.kernels.cpu":
             pytest.skip("only the cpu package has two ways")
-        monkeypatch.setattr("fastmlp.kernels.cpu.training.NARROW_WEIGHTS", 0)
+        monkeypatch.setattr("fastmlp.kernels.cpu.net.strategy.NARROW_WEIGHTS", 0)
 
 
 @pytest.mark.parametrize("dtype", cases.DTYPES)

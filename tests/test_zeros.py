@@ -7,8 +7,8 @@ import pytest
 
 from fastmlp import datasets
 from fastmlp.kernels import cpu
-from fastmlp.kernels.cpu.simd import QUAD
-from fastmlp.kernels.cpu.zeros import PAIRED_QUADS, has_zeros_to_skip, pair_quads
+from fastmlp.kernels.cpu.net.zeros import PAIRED_QUADS, has_zeros_to_skip, pair_quads
+from fastmlp.kernels.cpu.vector.simd import QUAD
 
 
 def with_zeros(rows, columns, share=0.8):

@@ -258,10 +258,11 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
         flat, codes, sparse = self._parameters(), (*self._codes(len(self.coefs_) - 1), output), hasattr(X, "tocsr")
         if X.shape[0] <= FEW_ROWS and not sparse:
             y = X.astype(flat.dtype, copy=False)
-            for w, b, code in zip(self.coefs_, self.intercepts_, codes, strict=True):
-                y = y @ w
-                y += b
-                activate(code, y, y)
+            with np.errstate(all="ignore"):            # as in the kernels, where e^-1000 is 0 whatever np.seterr says
+                for w, b, code in zip(self.coefs_, self.intercepts_, codes, strict=True):
+                    y = y @ w
+                    y += b
+                    activate(code, y, y)
             return y
         kernels, sizes = devices.kernels(self.device), self._packed[2]
         out = np.empty((X.shape[0], sizes[-1]), flat.dtype)

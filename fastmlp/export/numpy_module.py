@@ -71,7 +71,9 @@ FACTOR = np.array({factor}, {dtype!r})
 
 
 def scaled(x):
-    s = np.clip((x - CENTER) * FACTOR, -1e9, 1e9)
+    long = x.dtype.kind in "iu" and x.dtype.itemsize == 8    # which float64 would round
+    s = (x >> 32) * 2.0 ** 32 - CENTER + (x & 0xffffffff) if long else x - CENTER
+    s = np.clip(s * FACTOR, -1e9, 1e9)
     return (s / np.sqrt(1 + (s / {clip}) ** 2)).astype({net!r})
 
 """

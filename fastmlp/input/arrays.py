@@ -4,9 +4,11 @@ Nothing here changes its input, and an array that already is what the kernels re
 copied to main memory, unless the kernels that will read it are on that GPU (`stay`): then it is CuPy's from here on,
 checked where it is, and only answers of a number or two come to the host.
 """
+import warnings
 from typing import NamedTuple
 
 import numpy as np
+import numpy.ma  # NumPy loads it when it is first named: then Ctrl-C or a fork might meet it half loaded
 
 _BLOCK = 1 << 20  # elements looked at together when searching for NaN: 4-8 MB, no copy of the whole
 
@@ -162,9 +164,10 @@ def own_dtype(array, dtype):
     return given if given.kind in "iu" and given.itemsize == 8 else own_float(array, dtype)
 
 
-def feature_matrix(value, name, dtype, wide=False):
+def feature_matrix(value, name, dtype, wide=False, trained=False):
     """X as the kernels read it.
 
+    trained : whether to warn of columns that `dtype` rounds too coarsely for a net to learn from them
     wide : whether numbers stay in their own precision if that is more than `dtype` has, for those who centre them
 
     Returns
@@ -192,7 +195,11 @@ def feature_matrix(value, name, dtype, wide=False):
         raise ValueError(f"{name} must hold numbers, got dtype {array.dtype}: {_convert_hint(name, array.dtype)}")
     if array.dtype == np.uint8:
         return in_order(array, np.uint8), names
-    return to_float(array, name, own_dtype(array, dtype) if wide else dtype), names
+    own = own_dtype(array, dtype)
+    x = to_float(array, name, own if wide else dtype)
+    if trained and x.dtype != own and not is_on_gpu(x):
+        _warn_of_rounding(array, x, name)
+    return x, names
 
 
 def to_float(array, name, dtype, first_row=0):
@@ -200,7 +207,7 @@ def to_float(array, name, dtype, first_row=0):
 
     first_row : the number of its first row, where it is a piece of what people passed
     """
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(all="ignore"):
         x = in_order(array, dtype)
     where = first_non_finite(x)
     if where is not None:
@@ -212,6 +219,20 @@ def to_float(array, name, dtype, first_row=0):
         raise ValueError(f"{name} must be finite, got {found} at {_place(where)}; "
                          f"fill or drop such rows, for instance with numpy.nan_to_num")
     return x
+
+
+def _warn_of_rounding(exact, x, name):
+    """Warn of the first column whose differences are lost in x, by some thousand rows."""
+    every = -(-len(x) // 1000)
+    exact, x = exact[::every].astype(np.float64), x[::every]
+    with np.errstate(over="ignore", invalid="ignore"):
+        error, deviation = np.sqrt(np.mean(np.square(x - exact), axis=0)), exact.std(axis=0)
+    lost = (deviation > 0) & (error > 0.01 * deviation)
+    if lost.any():
+        j = int(lost.argmax())
+        warnings.warn(f"column {j} of {name} varies by {deviation[j]:.3g} around {exact[:, j].mean():.10g}, which "
+                      f"{x.dtype} rounds by {error[j]:.2g}: subtract a constant from it, or pass scaling='robust' "
+                      "(or preset='tabular'), which does so, or dtype='float64'", stacklevel=6)
 
 
 def in_order(array, dtype):
@@ -231,7 +252,7 @@ def first_non_finite(x):
     size = flat.size if is_on_gpu(x) else _BLOCK  # on a GPU, every block is a wait
     for start in range(0, flat.size, size):
         block = flat[start:start + size]
-        with np.errstate(over="ignore", invalid="ignore"):
+        with np.errstate(all="ignore"):
             suspicious = not np.isfinite(block.sum())  # a sum costs less than a mask; it may overflow, so look again
         if suspicious:
             bad = ~np.isfinite(block)

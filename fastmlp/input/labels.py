@@ -143,6 +143,10 @@ def encode(y, task, dtype, name="y", wide=False):
         raise ValueError(f"{name} must have {wanted} for this net, got shape {array.shape}")
     if array.dtype.kind not in "biuf":
         raise ValueError(f"{name} must hold numbers for loss={task.loss!r}, got dtype {array.dtype}")
+    with np.errstate(over="ignore", under="ignore"):
+        if task.loss_parameter > 0 and np.dtype(dtype).type(task.loss_parameter) == 0:
+            raise ValueError(f"loss has the parameter {task.loss_parameter}, which is 0 in {np.dtype(dtype)}: pass a "
+                             "larger one, or dtype='float64'")
     targets = to_float(array, name, own_float(array, dtype) if wide and task.kind == "numbers" else dtype)
     if task.loss == "poisson" and targets.min() < 0:
         raise ValueError(f"{name} must hold counts, none below 0, for loss='poisson', got {float(targets.min()):.4g}")

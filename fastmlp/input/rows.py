@@ -90,7 +90,7 @@ def read_features(X, name, dtype, net=None, stored=None, wide=False):
     wide : whether it keeps its own precision; where `net` scales, it does
     """
     if stored is None:
-        x, names = feature_matrix(X, name, dtype, wide or scales(net))
+        x, names = feature_matrix(X, name, dtype, wide or scales(net), trained=net is None)
     else:
         x, names = stored, tuple(map(str, X.columns)) if is_frame(X) else None
     if net is None:
@@ -170,7 +170,7 @@ def weights_by_class(rows, class_weight, task, train_rows, total=lambda counts: 
     if class_weight is None:
         return rows.weights
     weights = class_row_weights(class_weight, task, rows.labels, rows.targets, train_rows, total)
-    name = "class_weight, by row,"
+    name = "class_weight (by row)"
     if rows.weights.size:
         weights, name = weights * rows.weights, "class_weight times sample_weight"
     weights = weights_in(weights, rows.weights.dtype, name)

@@ -63,7 +63,7 @@ class InputScaling:
 
     def _scaled(self, x):
         kind = np.result_type(np.float64 if _is_long(x) else x.dtype, self.factor.dtype, self.dtype)
-        with np.errstate(over="ignore"):
+        with np.errstate(all="ignore"):
             s = _minus(x, self.center.astype(kind, copy=False))
             s *= self.factor
         np.clip(s, -FARTHEST, FARTHEST, out=s)

@@ -177,8 +177,9 @@ class Ensemble:
         return cls(read_checked(path, _KEY, _members_from))
 
     def _mean(self, X, method):
-        each = self._each(X, method)
-        return each.mean(axis=0, dtype=np.float64).astype(each.dtype)
+        with np.errstate(under="ignore"):              # probabilities below the smallest float32 are 0
+            each = self._each(X, method)
+            return each.mean(axis=0, dtype=np.float64).astype(each.dtype)
 
     def _each(self, X, method):
         return np.stack([getattr(member, method)(X) for member in self.members])

@@ -186,7 +186,8 @@ class MLP:
             CuPy's current one, it does not leave it. A memory map (or a dataset of h5py or zarr, a dask array) larger
             than 128 MiB is read piece by piece.
         out : array or memory map that the answers are written to and which is returned; of their shape, and of a dtype
-            that holds them: all labels as they are, numbers to its own rounding. None makes a new array.
+            that holds them: all labels as they are, numbers to its own rounding. It may be X, but must not overlap it
+            otherwise. None makes a new array.
 
         Returns
         -------
@@ -310,6 +311,7 @@ class MLP:
         if given."""
         kept, _ = stay(X, None, device.gpu_of(self.device) if out is None else None)
         x = self._read(kept)
+        checks.apart("out", out, X if isinstance(X, np.ndarray) else x, self.parameters)
         if out is None and not isinstance(x, StoredRows) and len(x) <= self._rows_at_a_time:
             return in_kind(answer(x), X)
         answers, start = out, 0
@@ -375,7 +377,7 @@ class MLP:
         >>> positive(model.as_njit(), np.array([[0.0, 0], [0, 1], [1, 0], [1, 1]]))
         2
         """
-        from ..kernels.cpu.row import RowNet
+        from ..kernels.cpu.net.row import RowNet
         clipping = None if self.scaling is None else (self.scaling.center, self.scaling.factor, self.scaling.clip,
                                                       np.zeros(self.sizes[-1]) if self.offset is None else self.offset)
         return RowNet(self.parameters, self.sizes, self.activation_codes(), self.scale, clipping)

@@ -155,7 +155,7 @@ def train_perceptron(X, y, *, mode="online", max_epochs=1000, shuffle=False, see
         del history["mistakes"][len(history["updates"]):]
         log.warning("interrupted after %d passes; the unit stands as they left it", len(history["mistakes"]))
 
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(all="ignore"):
         finite = np.isfinite(x @ theta + bias).all()
     if not finite:  # a NaN score counts as no mistake
         raise ValueError(f"X holds values up to {np.abs(x).max():.3g}, too large for sums in {dtype}: scale X")

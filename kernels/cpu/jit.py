@@ -11,6 +11,7 @@ written costs time, never an exception.
 """
 import functools
 import hashlib
+import importlib
 import inspect
 import logging
 import pickle
@@ -21,21 +22,31 @@ from types import SimpleNamespace
 import llvmlite
 import numba
 import numpy
+from llvmlite.binding import ffi
 from numba import config, njit, types
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler, CompileResult
+from numba.core.compiler_lock import global_compiler_lock
 from numba.core.dispatcher import OmittedArg
 from numba.core.registry import cpu_target
 from numba.core.serialize import dumps
 
 from .. import cache, catalogue
-from ..interrupts import delayed
+from ..interrupts import delayed, hold_over_forks
+
+# Numba loads these when first needed: then Ctrl-C or a fork might meet them half loaded.
+importlib.import_module("numba.core.boxing")
+importlib.import_module("numba.core.runtime.context")
 
 if config.DISABLE_JIT:
     raise ImportError("NUMBA_DISABLE_JIT turns off Numba's compiler, which the CPU kernels need: unset it, or pass "
                       "device='reference'")
 
 log = logging.getLogger("fastmlp")
+
+
+# Compiling takes the first and then the second: LLVM is in the middle of something as long as they are taken.
+hold_over_forks(global_compiler_lock._lock, ffi.lib._lock._lock)
 
 
 class _LinkedLibrary(JITCodeLibrary):
@@ -127,11 +138,12 @@ class _CodeFile:
         return cache.file_of(self.folder(), self._name, key, ".nbc")
 
     def _key(self, signature, codegen):
-        function = self._function
+        function, code = self._function, self._function.__code__
         cells = dumps(tuple(cell.cell_contents for cell in function.__closure__ or ()))
-        hashes = [hashlib.sha256(part).hexdigest() for part in (function.__code__.co_code, cells)]
+        numbers = repr((code.co_names, [each for each in code.co_consts if not inspect.iscode(each)])).encode()
+        hashes = [hashlib.sha256(part).hexdigest() for part in (code.co_code, numbers, cells)]
         return repr((source_stamp(), _settings(), codegen.magic_tuple(), function.__module__, function.__qualname__,
-                     function.__code__.co_firstlineno, hashes, signature)).encode()
+                     code.co_firstlineno, hashes, signature)).encode()
 
     def load_overload(self, signature, target_context):
         found = None

@@ -1,6 +1,6 @@
 """Philox4x32-10, the counter-based generator of dropout masks: the same words as the other packages' give.
 
-Salmon, Moraes, Dror, Shaw: Parallel random numbers: as easy as 1, 2, 3 (SC 2011). Reference twin: `reference.philox`.
+Salmon, Moraes, Dror, Shaw: Parallel random numbers: as easy as 1, 2, 3 (SC 2011). Reference twin: `reference.masks`.
 """
 import numpy as np
 

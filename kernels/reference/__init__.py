@@ -6,23 +6,26 @@ mislead it; all arithmetic is in the operands' dtype, except sums of losses, whi
 """
 import warnings
 
-from .dense import dense_backward, dense_forward
-from .inference import forward, gather
-from .losses import pointwise_loss, sigmoid_cross_entropy, softmax_cross_entropy, squared_error
-from .perceptron import perceptron_batch, perceptron_epoch, perceptron_online, shuffle
-from .philox import dropout, philox
-from .rules import update
-from .training import (
-    apply_gradients,
-    batch_gradient,
-    evaluate,
-    prepare,
-    read_optimizer,
-    read_parameters,
-    train_epoch,
-    write_optimizer,
-    write_parameters,
-)
+from . import dense, inference, losses, masks, perceptron, rules, training
+from .operands import operation
+
+dense_forward = operation(dense.dense_forward, "y")
+dense_backward = operation(dense.dense_backward, "dz", "dx", "dw", "db", may_be=[("dz", "dy")])
+softmax_cross_entropy, sigmoid_cross_entropy, squared_error, pointwise_loss = (
+    operation(loss, "dz", may_be=[("dz", "z")])
+    for loss in (losses.softmax_cross_entropy, losses.sigmoid_cross_entropy, losses.squared_error,
+                 losses.pointwise_loss))
+perceptron_online = operation(perceptron.perceptron_online, "theta", "bias")
+perceptron_batch = operation(perceptron.perceptron_batch, "theta", "bias", "delta")
+perceptron_epoch = operation(perceptron.perceptron_epoch, "theta", "bias", "shrunk", "totals")
+shuffle = operation(perceptron.shuffle, "rows")
+dropout, philox = operation(masks.dropout, "y", may_be=[("y", "x")]), operation(masks.philox)
+gather, forward = operation(inference.gather, "out"), operation(inference.forward, "out")
+update = operation(rules.update, "w", "s1", "s2")
+prepare, train_epoch, evaluate = map(operation, (training.prepare, training.train_epoch, training.evaluate))
+batch_gradient, apply_gradients = map(operation, (training.batch_gradient, training.apply_gradients))
+read_parameters, write_parameters = map(operation, (training.read_parameters, training.write_parameters))
+read_optimizer, write_optimizer = operation(training.read_optimizer, "s1", "s2"), operation(training.write_optimizer)
 
 _NEW_NAMES = {"softmax_xent": "softmax_cross_entropy", "sigmoid_xent": "sigmoid_cross_entropy"}
 READS_IN_PLACE = True            # of x nothing but the rows of the order

@@ -20,7 +20,7 @@ from .dense import dense_backward
 from .inference import BLOCK_ROWS, forward, gather
 from .layout import layer_spans, layer_views
 from .losses import correct_rows, loss_and_gradient, sum_of_weights
-from .philox import drop, kept
+from .masks import drop, kept
 from .rules import slots_of, update
 
 

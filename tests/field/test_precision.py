@@ -1,6 +1,7 @@
 """Numbers that are large, small or close together beside their differences: nothing is rounded before it is centred."""
 import runpy
 import tracemalloc
+import warnings
 from fractions import Fraction
 
 import numba
@@ -37,7 +38,7 @@ def test_a_column_of_unix_seconds(offset, width, dtype):
     assert again.evaluate(X, y)["accuracy"] > 0.97
 
 
-def test_nanoseconds_of_an_hour():
+def test_nanoseconds(tmp_path):
     """64-bit integers that float64 rounds to 256: of one microsecond, four values were left."""
     X = 1_700_000_000_000_000_000 + np.arange(1000).reshape(-1, 1)
     for start in (0, -(2 ** 62), 2 ** 62):
@@ -50,6 +51,13 @@ def test_nanoseconds_of_an_hour():
                  for v in shifted.ravel()]
         np.testing.assert_allclose(inside.ravel(), [s / np.sqrt(1 + (s / 3) ** 2) for s in exact], rtol=1e-6)
         assert scaling.factor[0] == pytest.approx(1 / 499.5)
+    model = fastmlp.train(X, X[:, 0] % 1000 > 500, **{**QUICK, "epochs": 1})
+    wanted, found = model.predict_proba(X)[:, 1], np.empty((len(X), 1))
+    assert len(np.unique(wanted)) > 900
+    rows(model.as_njit(), X, found)
+    np.testing.assert_allclose(found[:, 0], wanted, rtol=1e-5)
+    model.export_numpy(tmp_path / "m.py")
+    np.testing.assert_allclose(runpy.run_path(str(tmp_path / "m.py"))["outputs"](X)[:, 0], wanted, rtol=1e-5)
     unsigned = (X.astype(np.uint64) + 2 ** 63).astype(np.uint64)
     assert (np.diff(robust_scaling(unsigned, np.arange(1000), np.dtype(np.float32))(unsigned).ravel()) > 0).all()
 
@@ -61,6 +69,18 @@ def test_columns_beyond_float32(width):
     plain = fastmlp.train(FEATURES, FEATURES[:, 0] > 0, **QUICK)
     assert model.evaluate(X, FEATURES[:, 0] > 0)["accuracy"] == pytest.approx(
         plain.evaluate(FEATURES, FEATURES[:, 0] > 0)["accuracy"], abs=0.02)
+
+
+def test_unix_seconds_without_scaling_are_warned_of():
+    X = with_offset(1.7e9, SECONDS)
+    for table in (X, X.astype(np.int64)):
+        with pytest.warns(UserWarning, match=r"column 0 of X varies by 1\d.* around 17000000\d+, which float32 ro"):
+            fastmlp.train(table, SECONDS > 30, hidden=4, epochs=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fastmlp.train(X, SECONDS > 30, hidden=4, epochs=1, dtype="float64")
+        fastmlp.train(X[:, 1:] * 1e-3 + 1, SECONDS > 30, hidden=4, epochs=1)
+        fastmlp.train(X, SECONDS > 30, **{**QUICK, "epochs": 1})
 
 
 def test_a_column_too_far_apart_for_float64():
@@ -142,8 +162,9 @@ def test_ensembles_and_folds_of_unix_seconds():
     X, y = with_offset(1.7e9, SECONDS), SECONDS > 30
     nets = fastmlp.ensemble(X, y, 2, **QUICK)
     assert nets.evaluate(X, y)["accuracy"] > 0.97
-    result = fastmlp.cross_validate(X, y, 3, {"preset": [None, "tabular"]},
-                                    **{name: value for name, value in QUICK.items() if name != "preset"})
+    options = {name: value for name, value in QUICK.items() if name != "preset"}
+    with pytest.warns(UserWarning, match="column 0 of X varies by"):     # where they are not scaled
+        result = fastmlp.cross_validate(X, y, 3, {"preset": [None, "tabular"]}, **options)
     assert result.best == {"preset": "tabular"}
     assert result.mean["accuracy"].max() > 0.95
 
@@ -209,6 +230,12 @@ def test_numbers_too_close_together_without_scaling_are_refused():
 def test_numbers_beyond_the_dtype_are_refused(unit, dtype, word):
     with pytest.raises(ValueError, match=f"y varies by .*, too {word} for dtype {dtype}"):
         fastmlp.train(FEATURES, unit * FEATURES[:, 0], dtype=dtype, **QUICK)
+
+
+def test_a_huber_loss_whose_delta_is_zero_in_float32():
+    """It read 0 from the first epoch on."""
+    with pytest.raises(ValueError, match="loss has the parameter 1e-300, which is 0 in float32"):
+        fastmlp.train(FEATURES, FEATURES[:, 0], loss=fastmlp.Huber(1e-300), hidden=4, epochs=1)
 
 
 @DEVICES
@@ -315,8 +342,8 @@ def test_weights_of_importance_sampling(hidden, loss, unit):
                                               "only the ratios of weights count: multiply all by one number, or pass"),
     ({"sample_weight": np.full(400, 1e39)}, r"sample_weight holds 1e\+39 at position 0, too large for dtype float32"),
     ({"sample_weight": np.full(400, 1e308), "dtype": "float64"}, r"sample_weight holds 1e\+308 .*too large"),
-    ({"class_weight": {0: 1e39}}, r"class_weight, by row, holds 1e\+39 at position \d+, too large for dtype float32"),
-    ({"class_weight": {0: 1e-300}}, "class_weight, by row, holds 1e-300 .*too small"),
+    ({"class_weight": {0: 1e39}}, r"class_weight \(by row\) holds 1e\+39 at position \d+, too large for dtype float32"),
+    ({"class_weight": {0: 1e-300}}, r"class_weight \(by row\) holds 1e-300 .*too small"),
     ({"class_weight": {0: 1e30}, "sample_weight": np.full(400, 1e30)},
      r"class_weight times sample_weight holds 1e\+60 .*too large"),
 ])

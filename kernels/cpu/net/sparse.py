@@ -5,9 +5,9 @@ for ROWS neighbouring rows, the in-features that any of them has (X W); for two 
 have any of them (Xᵀ dZ). Of MNIST's steps, 0.47 and 0.32 are left (0.39 if quads went with their neighbours: `zeros`).
 Tiles of 4 rows and two panels would leave less, but read twice as much of B for as many products: measured, no faster.
 """
-from .jit import inlined, outlined
-from .pointers import at, copy_quad, get, lanes, load, put, reinterpret, step, store
-from .simd import QUAD, ROWS, VECTOR_BYTES, compress, count_bits, mask_bits, mask_of_bits, ramp
+from ..jit import inlined, outlined
+from ..vector.pointers import at, copy_quad, get, lanes, load, put, reinterpret, step, store
+from ..vector.simd import QUAD, ROWS, VECTOR_BYTES, compress, count_bits, mask_bits, mask_of_bits, ramp
 
 LIST_SLACK = VECTOR_BYTES // 4           # lists of int32 are written by whole vectors
 

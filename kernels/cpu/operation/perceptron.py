@@ -1,9 +1,9 @@
 """The perceptron's two passes over the data (Rosenblatt 1958). Reference twins: `kernels.reference.perceptron`."""
-from .gemm import SUM_BLOCK
-from .jit import inlined, operation
+from ..jit import inlined, operation
+from ..tile.gemm import SUM_BLOCK
+from ..vector.pointers import at, broadcast, constant, get, lanes, load_first, put, store_first
+from ..vector.simd import absolute, fma, sum_lanes
 from .operands import apart, contiguous, indices, operand, output
-from .pointers import at, broadcast, constant, get, lanes, load_first, put, store_first
-from .simd import absolute, fma, sum_lanes
 
 
 @inlined

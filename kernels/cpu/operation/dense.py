@@ -6,27 +6,20 @@ code, every shape checked, since what follows works on raw memory.
 """
 import numpy as np
 
-from .. import activations as codes
-from .functions import activate, slope_vector
-from .gemm import SUM_BLOCK, columns_tile, panel_width, panels, plain_tile
-from .jit import allocating, inlined, operation
+from ... import activations as codes
+from ..jit import allocating, inlined, operation
+from ..tile.epilogues import activate, store_tile
+from ..tile.gemm import SUM_BLOCK, columns_tile, plain_tile
+from ..vector.functions import slope_vector
+from ..vector.panels import panel_width, panels
+from ..vector.pointers import at, get, keep_alive, lanes, load_first, next_line, put, step, store, store_first
+from ..vector.simd import ROWS
 from .operands import apart, contiguous, operand, output, same_start, whole
-from .pointers import at, get, keep_alive, lanes, load, load_first, next_line, put, step, store, store_first
-from .simd import ROWS
 
 ELEMENTWISE, TRAINABLE = codes.ELEMENTWISE, codes.TABLE.codes(lambda record: record.trainable)
 # Packing a panel of B is a pass over it: it pays from three tiles of rows on, later where B stays in the first level of
 # cache by itself.
 PACK_FROM, PACK_SMALL_FROM, SMALL_BYTES = 2 * ROWS, 16 * ROWS, 1 << 16
-
-
-@inlined
-def store_tile(tile, rows, columns, out, out_step):
-    """The first rows and columns of a (ROWS, P) tile into a row-major matrix."""
-    width = panel_width(tile)
-    for r in range(rows):
-        for v in range(0, min(columns, width), lanes(tile)):
-            store_first(out, r * out_step + v, load(tile, r * width + v), columns - v)
 
 
 @inlined

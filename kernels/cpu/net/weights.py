@@ -8,13 +8,14 @@ A first layer that skips zeros takes its in-features in other company: a tile st
 in-features are zero, so it pairs quads of neighbours that are zero together (`zeros.pair_quads`). That changes
 which tile a weight is computed in, not its bits.
 """
-from .. import update_rules
-from .functions import apply_rule
-from .gemm import SUM_BLOCK, columns_tile, packed_quads_tile, panel_width, panels, quads_tile
-from .jit import inlined, outlined
+from ... import update_rules
+from ..jit import inlined, outlined
+from ..tile.epilogues import apply_rule
+from ..tile.gemm import SUM_BLOCK, columns_tile, packed_quads_tile, quads_tile
+from ..vector.panels import panel_width, panels
+from ..vector.pointers import at, broadcast, constant, fetch, get, lanes, load, put, step, store
+from ..vector.simd import QUAD, ROWS, VECTOR_BYTES
 from .layout import DZ, N_IN, N_OUT, WT, B, W, X
-from .pointers import at, broadcast, constant, fetch, get, lanes, load, put, step, store
-from .simd import QUAD, ROWS, VECTOR_BYTES
 from .sparse import list_of, list_rows, pack_rows, quad_place
 
 LINE_BYTES = 64                  # of cache

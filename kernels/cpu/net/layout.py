@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .gemm import VECTORS, panel_width
-from .jit import loop_entry
-from .pointers import at, get, lanes, load, load_first, put, store, store_first
-from .simd import ROWS, VECTOR_BYTES
+from ..jit import loop_entry
+from ..vector.panels import panel_width, python_panel_width, round_up
+from ..vector.pointers import at, get, lanes, load, load_first, put, store, store_first
+from ..vector.simd import ROWS
 
 N_IN, N_OUT, ACTIVATION, W, WT, B, X, Y, DZ, FLAT = range(10)
 
@@ -25,15 +25,6 @@ class Sizes(NamedTuple):
     biases: int
     activations: int
     gradients: int
-
-
-def python_panel_width(dtype):
-    """P outside compiled code."""
-    return VECTORS * VECTOR_BYTES // np.dtype(dtype).itemsize
-
-
-def round_up(count, multiple):
-    return -(-count // multiple) * multiple
 
 
 def padded_rows(rows, dtype):

@@ -1,9 +1,10 @@
 """The optimizer step on flat arrays. Training applies the same rules in the epilogue of each dW tile."""
-from .. import update_rules
-from .functions import apply_rule, step_constants
-from .jit import operation
+from ... import update_rules
+from ..jit import operation
+from ..tile.epilogues import apply_rule
+from ..vector.functions import step_constants
+from ..vector.pointers import at, constant
 from .operands import apart, contiguous, operand, output, whole
-from .pointers import at, constant
 
 SLOTS = update_rules.SLOTS
 

@@ -3,15 +3,15 @@
 Bringing the weights into panels reads and writes all of them: for a few rows, or a small net, that takes longer than
 the products. So here the tile reads W as it lies, row-major, and a block of rows goes through the whole net at a time.
 """
-from .. import activations as codes
-from .dense import store_tile
-from .functions import activate
-from .gemm import panel_width, plain_tile
-from .jit import inlined, loop_entry, outlined
-from .losses import softmax_row
+from ... import activations as codes
+from ..jit import inlined, loop_entry, outlined
+from ..tile.epilogues import activate, store_tile
+from ..tile.gemm import plain_tile
+from ..tile.loss_rows import softmax_row
+from ..vector.panels import panel_width
+from ..vector.pointers import at, lanes, load_first, put, reinterpret, step, store
+from ..vector.simd import ROWS
 from .network import input_number, input_vector
-from .pointers import at, lanes, load_first, put, reinterpret, step, store
-from .simd import ROWS
 
 FEW_ROWS = 32                            # rows of a block, a multiple of ROWS
 

@@ -17,9 +17,10 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from .gemm import VECTORS, _Emitter, const
-from .jit import outlined
-from .simd import ROWS
+from ..jit import outlined
+from ..vector.panels import VECTORS
+from ..vector.simd import ROWS
+from .gemm import _Emitter, const
 
 DOTS = 4
 ACROSS = VECTORS * ROWS // DOTS          # as many accumulators as the tiles of `gemm` have

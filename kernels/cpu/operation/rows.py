@@ -1,7 +1,7 @@
 """Rows by index, scaled on the way: how uint8 images become a batch. Reference twin: `kernels.reference.inference`."""
-from .jit import operation
+from ..jit import operation
+from ..vector.pointers import at, constant, get, put
 from .operands import apart, contiguous, indices, output
-from .pointers import at, constant, get, put
 
 
 @operation

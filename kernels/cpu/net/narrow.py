@@ -17,20 +17,21 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..losses import SOFTMAX_CROSS_ENTROPY
-from .dots import ACROSS, DOTS, dots_tile
-from .epoch import batch_weight, count_step, step_l2
-from .functions import activate, apply_rule, step_constants, without_decay
-from .gemm import panel_width, short_columns_tile, short_rows_tile
-from .jit import inlined, loop_entry, outlined
+from ...losses import SOFTMAX_CROSS_ENTROPY
+from ..jit import inlined, loop_entry, outlined
+from ..threads import ROWS_TAKEN, take
+from ..tile.dots import ACROSS, DOTS, dots_tile
+from ..tile.epilogues import activate, apply_rule
+from ..tile.gemm import short_columns_tile, short_rows_tile
+from ..tile.loss_rows import loss_row, softmax_label_panel
+from ..vector.panels import panel_width
+from ..vector.pointers import at, broadcast, constant, get, lanes, load, put, step, store, transpose
+from ..vector.simd import ROWS, first_lanes, select, sum_lanes
 from .layout import ACTIVATION, N_IN, N_OUT, B, W
-from .losses import loss_row, softmax_label_panel
 from .network import fetch_row, input_number, input_vector
-from .pointers import at, broadcast, constant, get, lanes, load, put, step, store, transpose
-from .simd import ROWS, first_lanes, select, sum_lanes
-from .threads import ROWS_TAKEN, WEIGHTS_TAKEN, barrier, take
+from .steps import step_loop
 
-F_IN, F_OUT, X, Y, DZ, BIAS = range(6)   # columns of `places`
+F_IN, F_OUT, INPUT, OUTPUT, GRADIENT, BIAS = range(6)     # columns of `NarrowWork.layout`
 
 
 class NarrowWork(NamedTuple):
@@ -38,7 +39,7 @@ class NarrowWork(NamedTuple):
 
     chunk: int                   # rows whose gradients are summed together, a multiple of `block`
     block: int                   # rows that pass through the net at once, a multiple of P
-    places: np.ndarray           # (layers, 6): padded features in and out; offsets of x, y, dz, biases
+    layout: np.ndarray           # (layers, 6): padded features in and out; offsets of x, y, dz, biases
     h: np.ndarray                # (threads, ...) transposed activations of a block
     dz: np.ndarray               # (threads, ...) slopes, then ∂loss/∂z
     bias: np.ndarray             # (threads, ...) each bias P times
@@ -57,7 +58,7 @@ def _spread_biases(net, work, thread):
         for j in range(net.table[layer, N_OUT]):
             value = get(at(net.b, net.table[layer, B]), j)
             for v in range(0, width, lanes(at(net.w, 0))):
-                store(at(work.bias, thread * work.bias.shape[1] + work.places[layer, BIAS]), j * width + v, value)
+                store(at(work.bias, thread * work.bias.shape[1] + work.layout[layer, BIAS]), j * width + v, value)
 
 
 @outlined
@@ -167,7 +168,7 @@ def _add_gradients(net, work, layer, h, dz, panels, w, b):
     """dW += hᵀ dz and db += Σ dz over the block's panels."""
     n_in, n_out = net.table[layer, N_IN], net.table[layer, N_OUT]
     width = panel_width(h)
-    h_step, dz_step = work.places[layer, F_IN] * width, work.places[layer, F_OUT] * width
+    h_step, dz_step = work.layout[layer, F_IN] * width, work.layout[layer, F_OUT] * width
     for k in range(0, n_in, DOTS):
         for j in range(0, n_out, ACROSS):
             dots_tile(step(h, k * width), h_step, step(dz, j * width), dz_step, panels, n_in - k,
@@ -189,27 +190,27 @@ def _block(net, work, data, order, start, real, thread, recipe, weight_sum, chun
     scratch = at(work.rows, thread * work.rows.shape[1])
     h, dz = at(work.h, thread * work.h.shape[1]), at(work.dz, thread * work.dz.shape[1])
     bias = at(work.bias, thread * work.bias.shape[1])
-    n_in, n_out, features = net.table[0, N_IN], net.table[last, N_OUT], work.places[last, F_OUT]
+    n_in, n_out, features = net.table[0, N_IN], net.table[last, N_OUT], work.layout[last, F_OUT]
     for p in range(panels):
-        x = step(h, p * work.places[0, F_IN] * width)
+        x = step(h, p * work.layout[0, F_IN] * width)
         for v in range(0, width, count):
             done = p * width + v
             _gather(data, order, start + done, real - done, n_in, scratch, step(x, v))
         for layer in range(last + 1):
-            _forward(net, work, layer, step(h, work.places[layer, X] + p * work.places[layer, F_IN] * width),
-                     step(h, work.places[layer, Y] + p * work.places[layer, F_OUT] * width),
-                     step(dz, work.places[layer, DZ] + p * work.places[layer, F_OUT] * width),
-                     step(bias, work.places[layer, BIAS]))
-        y = step(h, work.places[last, Y] + p * features * width)
-        top = step(dz, work.places[last, DZ] + p * features * width)
+            _forward(net, work, layer, step(h, work.layout[layer, INPUT] + p * work.layout[layer, F_IN] * width),
+                     step(h, work.layout[layer, OUTPUT] + p * work.layout[layer, F_OUT] * width),
+                     step(dz, work.layout[layer, GRADIENT] + p * work.layout[layer, F_OUT] * width),
+                     step(bias, work.layout[layer, BIAS]))
+        y = step(h, work.layout[last, OUTPUT] + p * features * width)
+        top = step(dz, work.layout[last, GRADIENT] + p * features * width)
         _loss(recipe, data, order, start + p * width, min(real - p * width, width), n_out, features, weight_sum, y, top,
               scratch, work.sums[chunk])
         for layer in range(last, 0, -1):
-            _backward(net, layer, step(dz, work.places[layer, DZ] + p * work.places[layer, F_OUT] * width),
-                      step(dz, work.places[layer - 1, DZ] + p * work.places[layer, F_IN] * width), scratch)
+            _backward(net, layer, step(dz, work.layout[layer, GRADIENT] + p * work.layout[layer, F_OUT] * width),
+                      step(dz, work.layout[layer - 1, GRADIENT] + p * work.layout[layer, F_IN] * width), scratch)
     for layer in range(last + 1):
-        _add_gradients(net, work, layer, step(h, work.places[layer, X]), step(dz, work.places[layer, DZ]), panels,
-                       at(work.w, chunk * work.w.shape[1] + net.table[layer, W]),
+        _add_gradients(net, work, layer, step(h, work.layout[layer, INPUT]), step(dz, work.layout[layer, GRADIENT]),
+                       panels, at(work.w, chunk * work.w.shape[1] + net.table[layer, W]),
                        at(work.b, chunk * work.b.shape[1] + net.table[layer, B]))
 
 
@@ -251,45 +252,44 @@ def _update(net, slots, work, layer, panel, used, rule, l2, constants):
 
 # ------------------------------------------------------------------------------- steps
 
+@inlined
+def _chunks(work, m):
+    return (m + work.chunk - 1) // work.chunk
+
+
+@outlined
+def _rows(job, order, step, thread, threads, control):
+    net, work, m = job.net, job.work, step.rows
+    _spread_biases(net, work, thread)
+    while True:
+        chunk = take(control, ROWS_TAKEN)
+        if chunk >= _chunks(work, m):
+            break
+        _clear(at(work.w, chunk * work.w.shape[1]), work.w.shape[1])
+        _clear(at(work.b, chunk * work.b.shape[1]), work.b.shape[1])
+        work.sums[chunk, 0] = work.sums[chunk, 1] = 0.0
+        for row in range(chunk * work.chunk, min(m, (chunk + 1) * work.chunk), work.block):
+            real = min(work.block, min(m, (chunk + 1) * work.chunk) - row)
+            _block(net, work, job.data, order, step.start + row, real, thread, job.recipe, step.weight_sum, chunk)
+
+
+@outlined
+def _weights(job, layer, panel, step, thread, l2, constants, bias_constants):
+    _update(job.net, job.slots, job.work, layer, panel, _chunks(job.work, step.rows), job.recipe.rule, l2,
+            constants if panel >= 0 else bias_constants)
+
+
+@inlined
+def _add(job, step):
+    for c in range(_chunks(job.work, step.rows)):
+        job.totals.sums[0] += job.work.sums[c, 0]
+        job.totals.sums[1] += job.work.sums[c, 1]
+
+
+_train_narrow_steps = step_loop(_rows, _weights, _add)
+
+
 @loop_entry
-def train_narrow_steps(thread, threads, control, net, slots, work, data, order, rates, recipe, totals,
-                       first, last, steps_before):
-    """`epoch.train_steps` for narrow nets; recipe.tasks lists panels of out-features."""
-    for s in range(first, last):
-        start = s * recipe.batch
-        m = min(recipe.batch, order.size - start)
-        step_number = steps_before + s - first
-        weight_sum = batch_weight(data, order, start, m)
-        chunks = (m + work.chunk - 1) // work.chunk
-
-        _spread_biases(net, work, thread)
-        while True:
-            chunk = take(control, ROWS_TAKEN)
-            if chunk >= chunks:
-                break
-            _clear(at(work.w, chunk * work.w.shape[1]), work.w.shape[1])
-            _clear(at(work.b, chunk * work.b.shape[1]), work.b.shape[1])
-            work.sums[chunk, 0] = work.sums[chunk, 1] = 0.0
-            for row in range(chunk * work.chunk, min(m, (chunk + 1) * work.chunk), work.block):
-                real = min(work.block, min(m, (chunk + 1) * work.chunk) - row)
-                _block(net, work, data, order, start + row, real, thread, recipe, weight_sum, chunk)
-        if not barrier(control, threads):
-            return
-
-        constants = step_constants(recipe.rule, recipe.hyper, rates[s], step_number + 1)
-        bias_constants = without_decay(constants)
-        l2 = step_l2(recipe, weight_sum)
-        while True:
-            task = take(control, WEIGHTS_TAKEN)
-            if task >= recipe.tasks.shape[0]:
-                break
-            layer, panel = recipe.tasks[task, 0], recipe.tasks[task, 1]
-            _update(net, slots, work, layer, panel, chunks, recipe.rule, l2,
-                    constants if panel >= 0 else bias_constants)
-        if thread == 0:
-            for c in range(chunks):
-                totals.sums[0] += work.sums[c, 0]
-                totals.sums[1] += work.sums[c, 1]
-            count_step(totals, weight_sum)
-        if not barrier(control, threads):
-            return
+def train_narrow_steps(thread, threads, control, job, order, rates, first, last, steps_before):
+    """`steps.step_loop` for narrow nets; recipe.tasks lists panels of out-features."""
+    _train_narrow_steps(thread, threads, control, job, order, rates, first, last, steps_before)

@@ -15,14 +15,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..losses import SOFTMAX_CROSS_ENTROPY
-from .functions import activate
-from .gemm import UNROLL, panel_width, panels, rows_tile, sparse_tile
-from .jit import inlined, outlined
-from .layout import ACTIVATION, DZ, N_IN, N_OUT, WT, B, W, X, Y
-from .losses import loss_row, softmax_label_panel
-from .masks import drop_panel
-from .pointers import (
+from ...losses import SOFTMAX_CROSS_ENTROPY
+from ..jit import inlined, outlined
+from ..tile.epilogues import activate
+from ..tile.gemm import UNROLL, rows_tile, sparse_tile
+from ..tile.loss_rows import loss_row, softmax_label_panel
+from ..tile.masks import drop_panel
+from ..vector.panels import panel_width, panels
+from ..vector.pointers import (
     at,
     constant,
     fetch,
@@ -37,7 +37,8 @@ from .pointers import (
     store,
     transpose,
 )
-from .simd import ROWS, VECTOR_BYTES, mask_bits
+from ..vector.simd import ROWS, VECTOR_BYTES, mask_bits
+from .layout import ACTIVATION, DZ, N_IN, N_OUT, WT, B, W, X, Y
 from .sparse import LIST_SLACK, inputs_length, list_inputs, list_of
 
 

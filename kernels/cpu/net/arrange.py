@@ -5,7 +5,7 @@ MNIST's steps 0.41 are left instead of 0.47. (Sorting by eight well-chosen pixel
 sample of X differs between a run and one that resumes it from a file's other window, and with it the bits.) What a
 batch is made of does not change, nor does what is computed of a row; sums over rows run in the new order.
 """
-from .jit import outlined
+from ..jit import outlined
 
 
 def room_for_arranging(batch, classes):

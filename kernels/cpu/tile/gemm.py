@@ -33,27 +33,15 @@ from numba.core import cgutils
 from numba.core.errors import TypingError
 from numba.extending import intrinsic
 
-from .jit import inlined, outlined
-from .pointers import lanes, masked_load
-from .simd import I64, QUAD, ROWS, Vector, splat, vector_ir
+from ..jit import outlined
+from ..vector.panels import VECTORS, panel_width
+from ..vector.pointers import lanes, masked_load
+from ..vector.simd import I64, QUAD, ROWS, Vector, splat, vector_ir
 
-VECTORS = 2                              # vectors across a panel
 UNROLL = 4                               # steps of k a turn; divides every P
 # Terms of a sum in one run; a longer sum is one of such blocks. A multiple of UNROLL. Blocks of 1024 make of 10⁶ terms
 # two sums of 10³, the least error that two levels can have, and touch C once in a thousand steps.
 SUM_BLOCK = 1024
-
-
-@inlined
-def panel_width(pointer):
-    """P: columns of a panel of this pointer's type."""
-    return VECTORS * lanes(pointer)
-
-
-@inlined
-def panels(columns, pointer):
-    """Panels that `columns` columns need."""
-    return (columns + panel_width(pointer) - 1) // panel_width(pointer)
 
 
 class _Emitter:

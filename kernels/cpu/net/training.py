@@ -8,27 +8,12 @@ from time import perf_counter
 
 import numpy as np
 
-from .. import activations, update_rules
-from ..losses import SOFTMAX_CROSS_ENTROPY
-from .arrange import room_for_arranging
-from .epoch import Recipe, Slots, Totals, infer_blocks, train_steps
-from .few import FEW_ROWS, infer_few
-from .layout import (
-    B,
-    W,
-    aligned_rows,
-    buffer_rows,
-    cache_aligned,
-    from_panels,
-    padded_rows,
-    plan,
-    python_panel_width,
-    round_up,
-    to_panels,
-)
-from .narrow import NarrowWork, train_narrow_steps
-from .network import Data, Net, Work
-from .operands import (
+from ... import activations, update_rules
+from ...losses import SOFTMAX_CROSS_ENTROPY
+from ..threads import SERIAL_FLOPS, Pace, Team, choose_threads
+from ..vector.panels import python_panel_width
+from ..vector.simd import ROWS
+from .arguments import (
     as_tuple,
     check_answers,
     check_apart,
@@ -38,30 +23,20 @@ from .operands import (
     check_recipe,
     check_rows,
 )
-from .simd import ROWS
-from .sparse import room_for_lists
-from .threads import SERIAL_FLOPS, Pace, Team, choose_threads
-from .zeros import has_zeros_to_skip, pair_quads
+from .epoch import infer_blocks, train_steps
+from .few import FEW_ROWS, infer_few
+from .layout import cache_aligned, from_panels, plan, to_panels
+from .narrow import train_narrow_steps
+from .network import Data, Net
+from .steps import Job, Recipe, Slots, Totals
+from .strategy import BLOCK, choose, make_work, tasks_of
+from .zeros import has_zeros_to_skip
 
 # One chunk of steps: about 20 ms on one core, so that Ctrl-C is prompt and entering compiled code costs nothing.
 CHUNK_FLOPS = 4e9
 LAYER_OVERHEAD_FLOPS = 5e4       # what a layer costs however small it is
-# Rows that a thread takes at a time, at most: enough tiles to share the fetching of the next weights.
-BLOCK = 64
 
-# Sorting the rows of a batch by class takes about a microsecond: first layers from this size on take fifty and more.
-ARRANGED_WEIGHTS, ARRANGED_CLASSES = 50_000, 256
-
-# Rows in lanes (`narrow`) or columns (`network`)? Measured on nets of 2 to 100 units and batches of 8 to 256, the first
-# takes 0.6 to 0.95 of the other's time within these bounds, 1.05 at their edge. Summing over lanes costs by the weight,
-# whatever the batch.
-NARROW_WIDTH = 128
-NARROW_WEIGHTS = 10_000
-NARROW_WEIGHTS_PER_ROW = 100
-NARROW_BLOCK = 128               # rows at a time, and at least so many for each thread
-NARROW_CHUNKS = 16               # parts of a batch, at most, whose gradients are summed apart
-
-NO_ROWS, NO_QUADS = np.empty(0, np.int64), np.empty((0, 2), np.int32)
+NO_ROWS = np.empty(0, np.int64)
 NO_ROWS.flags.writeable = False
 
 
@@ -84,8 +59,7 @@ class State:
         used = update_rules.SLOTS[recipe.rule]
         self.slots = Slots(*(cache_aligned(size if used > slot else 0, dtype)
                              for size in (need.weights, need.biases) for slot in (0, 1)))
-        # Made when the data are seen: they decide whether zeros are skipped.
-        self.work = self.train_steps = None
+        self.strategy = self.work = None         # chosen when the data are seen: they decide whether zeros are skipped
         self.activations = activations
         self.totals = Totals(np.zeros(recipe.batch), np.zeros(recipe.batch), np.zeros(5))
         self.steps_before_epoch = self.failed_step = 0
@@ -100,36 +74,6 @@ class State:
 def step_flops(sizes, rows):
     """Multiply-adds of a training step count 2, three times a weight and row; a little for each layer."""
     return sum(6.0 * rows * n_in * n_out + LAYER_OVERHEAD_FLOPS for n_in, n_out in pairwise(sizes))
-
-
-def make_work(sizes, need, rows, block, training, threads, dtype, sparse, quads=NO_QUADS, arranged=0):
-    rows, width = buffer_rows(rows, dtype), python_panel_width(dtype)
-    lists = room_for_lists(sizes[0], rows, block, width)
-    return Work(rows, block, training, cache_aligned(need.activations, dtype), cache_aligned(need.gradients, dtype),
-                np.zeros((threads, width * (max(3 * ROWS, width) + 4)), dtype),
-                np.zeros((threads, lists if sparse else 0), np.int32),
-                np.zeros((-(-sizes[0] // width), rows) if sparse else (0, 0), np.uint32),
-                quads, np.zeros(threads * arranged, np.int64),
-                aligned_rows(threads, width * rows if len(quads) else 0, dtype))
-
-
-def make_narrow_work(sizes, table, batch, threads, dtype):
-    width = python_panel_width(dtype)
-    chunk = round_up(max(NARROW_BLOCK, -(-batch // NARROW_CHUNKS)), NARROW_BLOCK)
-    block = min(NARROW_BLOCK, round_up(batch, width))
-    features = [padded_rows(size, dtype) for size in sizes]
-    places = np.zeros((len(table), 6), np.int64)
-    x = dz = bias = 0
-    for layer, (f_in, f_out) in enumerate(pairwise(features)):
-        y = x + block * f_in
-        places[layer] = f_in, f_out, x, y, dz, bias
-        x, dz, bias = y, dz + block * f_out, bias + width * sizes[layer + 1]
-    scratch = max(width * (features[-1] + 5), ROWS * width)
-    w, b = table[-1, W] + sizes[-2] * round_up(sizes[-1], width), table[-1, B] + round_up(sizes[-1], width)
-    chunks = -(-batch // chunk)
-    return NarrowWork(chunk, block, places,
-                      *(aligned_rows(threads, size, dtype) for size in (x + block * features[-1], dz, bias, scratch)),
-                      aligned_rows(chunks, w, dtype), aligned_rows(chunks, b, dtype), np.zeros((chunks, 2)))
 
 
 def make_inference(sizes, activations, dtype, threads, sparse):
@@ -171,43 +115,6 @@ def make_data(x, scale, labels, targets, weights, dtype):
                 as_input(targets, dtype), as_input(weights, dtype))
 
 
-def is_narrow(sizes, batch):
-    weights = sum(n_in * n_out for n_in, n_out in pairwise(sizes))
-    return max(sizes) <= NARROW_WIDTH and weights <= min(NARROW_WEIGHTS, NARROW_WEIGHTS_PER_ROW * batch)
-
-
-def make_ready(state, x):
-    """Chooses how to train on these data, and allocates what that needs."""
-    sizes, dtype, threads, batch = state.sizes, state.dtype, state.threads, state.recipe.batch
-    table, need = plan(sizes, state.activations, batch, dtype)
-    # The lists of what is not zero hold 32-bit places.
-    sparse = max(need.activations, need.weights) < 1 << 31 and has_zeros_to_skip(x)
-    if is_narrow(sizes, batch) and not sparse and not state.net.dropout.any():
-        state.recipe = state.recipe._replace(tasks=tasks_of(sizes[1:], dtype))
-        state.work, state.train_steps = make_narrow_work(sizes, table, batch, threads, dtype), train_narrow_steps
-    else:
-        state.recipe = state.recipe._replace(tasks=tasks_of(sizes[:-1], dtype))
-        block = min(BLOCK, padded_rows(-(-batch // threads), dtype))
-        state.work = make_work(sizes, need, batch, block, True, threads, dtype, sparse,
-                               pair_quads(x) if sparse else NO_QUADS,
-                               room_for_arranging(batch, sizes[-1]) if is_arranged(state) else 0)
-        state.train_steps = train_steps
-
-
-def is_arranged(state):
-    """Whether the rows of a batch are sorted by class. It changes the order of sums, so it must not depend on the data
-    seen first, sparse or not. Masks of dropout go by a row's place."""
-    return (state.recipe.loss == SOFTMAX_CROSS_ENTROPY and state.sizes[-1] <= ARRANGED_CLASSES
-            and state.sizes[0] * state.sizes[1] >= ARRANGED_WEIGHTS and not state.net.dropout.any())
-
-
-def tasks_of(widths, dtype):
-    """What threads share in the weights' phase: (layer, panel of so wide a side of its W), panel -1 for its biases."""
-    width = python_panel_width(dtype)
-    return np.array([(layer, panel) for layer, n in enumerate(widths) for panel in (*range(-(-n // width)), -1)],
-                    np.int64).reshape(-1, 2)
-
-
 def train_epoch(state, x, labels, targets, weights, order, rates):
     """One pass over the rows `order`; returns (Σ wᵢ lᵢ, right answers, Σ w). Arguments: `kernels`."""
     check_rows(x, state.sizes[0], state.dtype)
@@ -217,9 +124,16 @@ def train_epoch(state, x, labels, targets, weights, order, rates):
         raise ValueError(f"rates must be one for each of the {-(-len(order) // state.recipe.batch)} batches, "
                          f"got {len(rates)}")
     data = make_data(x, state.scale, labels, targets, weights, state.dtype)
-    if state.work is None:
+    if state.strategy is None:
         make_ready(state, x)
     return run_epoch(state, data, order, rates)
+
+
+def make_ready(state, x):
+    """Chooses how to train, and allocates what that needs."""
+    state.strategy = choose(state.sizes, state.recipe, state.net.dropout, state.dtype, x)
+    state.work = state.strategy.make_work(state.sizes, state.activations, state.recipe, state.threads, state.dtype)
+    state.recipe = state.recipe._replace(tasks=tasks_of(state.strategy.widths(state.sizes), state.dtype))
 
 
 def run_epoch(state, data, order, rates):
@@ -227,13 +141,13 @@ def run_epoch(state, data, order, rates):
     order, rates = as_input(order, np.int64), as_input(rates, np.float64)
     state.steps_before_epoch = state.step
     state.totals.sums[:] = 0.0
+    job = Job(state.net, state.slots, state.work, data, state.recipe, state.totals)
     chunk = max(1, int(CHUNK_FLOPS // step_flops(state.sizes, state.recipe.batch)))
     for first in range(0, len(rates), chunk):
         last = min(first + chunk, len(rates))
         threads = state.pace.choose() if state.pace else state.threads
         started = perf_counter()
-        state.team.run(state.train_steps, state.net, state.slots, state.work, data, order, rates, state.recipe,
-                       state.totals, first, last, state.step, threads=threads)
+        state.team.run(state.strategy.steps, job, order, rates, first, last, state.step, threads=threads)
         if state.pace:
             state.pace.record(threads, (perf_counter() - started) / (last - first))
     if state.failed_step == 0 and state.totals.sums[4] > 0:

@@ -1,7 +1,7 @@
 """What a sample of X tells of its zeros: whether skipping them pays, and which in-features are zero together."""
 import numpy as np
 
-from .simd import QUAD, ROWS
+from ..vector.simd import QUAD, ROWS
 
 # Listing the steps that are not all zero pays below this share of them (measured: lists cost about 5 %).
 SPARSE_SHARE = 0.8

@@ -5,17 +5,19 @@ from copy import copy
 
 import numpy as np
 
-from .. import update_rules
-from .epoch import Slots, Totals
-from .functions import apply_rule, step_constants, without_decay
-from .gemm import panel_width, panels
-from .jit import entry, outlined
+from ... import update_rules
+from ..jit import entry, outlined
+from ..threads import WEIGHTS_TAKEN, barrier, take
+from ..tile.epilogues import apply_rule
+from ..vector.functions import step_constants, without_decay
+from ..vector.panels import panel_width, panels
+from ..vector.pointers import at, constant, lanes
+from ..vector.simd import ROWS
+from .arguments import check_answers, check_apart, check_indices, check_rows
 from .layout import N_IN, N_OUT, WT, B, W, cache_aligned
-from .operands import check_answers, check_apart, check_indices, check_rows
-from .pointers import at, constant, lanes
-from .simd import ROWS
-from .threads import WEIGHTS_TAKEN, barrier, take
-from .training import is_readable_in_place, make_data, make_ready, run_epoch, tasks_of
+from .steps import Slots, Totals
+from .strategy import tasks_of
+from .training import is_readable_in_place, make_data, make_ready, run_epoch
 from .weights import transpose_tile
 
 

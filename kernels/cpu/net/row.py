@@ -25,14 +25,15 @@ from numba.core.imputils import lower_constant
 from numba.extending import NativeValue, box, intrinsic, lower_builtin, overload_method, unbox
 from numba.np.arrayobj import populate_array
 
-from .. import activations as codes
-from .functions import VECTOR_FUNCTIONS
-from .gemm import SUM_BLOCK, panel_width
-from .jit import _OPTIONS, entry, inlined, outlined, source_stamp
-from .layout import cache_aligned, python_panel_width, round_up
-from .losses import softmax_row
-from .pointers import broadcast, constant, get, lanes, load, put, step, store
-from .simd import I64, VECTOR_BYTES, Vector, fma, vector_ir
+from ... import activations as codes
+from ..jit import _OPTIONS, entry, inlined, outlined, source_stamp
+from ..tile.gemm import SUM_BLOCK
+from ..tile.loss_rows import softmax_row
+from ..vector.functions import VECTOR_FUNCTIONS
+from ..vector.panels import panel_width, python_panel_width, round_up
+from ..vector.pointers import broadcast, constant, get, lanes, load, put, step, store
+from ..vector.simd import I64, VECTOR_BYTES, Vector, fma, vector_ir
+from .layout import cache_aligned
 
 GROUP = 4                        # vectors summed side by side: an FMA takes 4 cycles, and two can start in each
 FARTHEST = 1e9                   # past this a clipped input is the clip to the last bit
@@ -302,19 +303,35 @@ def _layer(element, used):
     return layer
 
 
-@outlined
-def _clipped(row, count, clipping, out):
-    """out = s / √(1 + (s / clip)²), s = (row - center) factor held within ±FARTHEST; NaN stays NaN. In float64: a row
-    rounded to float32 before it is centred would lose what is small beside the center."""
-    clip = get(clipping, 2 * count)
-    for i in range(count):
-        s = (np.float64(row[i]) - get(clipping, i)) * get(clipping, count + i)
-        if s > FARTHEST:
-            s = FARTHEST
-        elif s < -FARTHEST:
-            s = -FARTHEST
-        part = s / clip
-        put(out, i, s / math.sqrt(1.0 + part * part))
+@inlined
+def _minus_float(value, center):
+    return np.float64(value) - center
+
+
+@inlined
+def _minus_integer(value, center):
+    """Of integers of 64 bits without rounding them first."""
+    return np.float64(value >> 32) * 4294967296.0 - center + np.float64(value & 0xffffffff)
+
+
+@functools.cache
+def _clipped(minus):
+    """clipped(row, count, clipping, out), for rows of which `minus` takes the center."""
+    @outlined
+    def clipped(row, count, clipping, out):
+        """out = s / √(1 + (s / clip)²), s = (row - center) factor held within ±FARTHEST; NaN stays NaN. In float64: a
+        row rounded to float32 before it is centred would lose what is small beside the center."""
+        clip = get(clipping, 2 * count)
+        for i in range(count):
+            s = minus(row[i], get(clipping, i)) * get(clipping, count + i)
+            if s > FARTHEST:
+                s = FARTHEST
+            elif s < -FARTHEST:
+                s = -FARTHEST
+            part = s / clip
+            put(out, i, s / math.sqrt(1.0 + part * part))
+
+    return clipped
 
 
 @intrinsic
@@ -344,6 +361,8 @@ def _call_row_net(net, row, out):
     after_weights = packed_size(sizes, net.dtype_name)
     message = f"net(row, out): row must have {n_in} numbers and out {n_out}"
     used = tuple(sorted(set(activations)))
+    clipped = _clipped(_minus_integer if isinstance(row.dtype, types.Integer) and row.dtype.bitwidth == 64
+                       else _minus_float)
     first, inner = _layer(_from_array, used), _layer(_from_pointer, used)
 
     def call(net, row, out):
@@ -353,7 +372,7 @@ def _call_row_net(net, row, out):
         x, y = _stack(stack_size, w), _stack(stack_size, w)
         if clips:
             clipping = _float64(step(w, after_weights))
-            _clipped(row, n_in, clipping, x)
+            clipped(row, n_in, clipping, x)
             w = inner(x, n_in, w, sizes[1], activations[0], y)
         else:
             w = first(row, n_in, w, sizes[1], activations[0], y)

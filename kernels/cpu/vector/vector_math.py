@@ -20,7 +20,7 @@ from numba.core import cgutils
 from numba.core.errors import TypingError
 from numba.extending import intrinsic, overload
 
-from .jit import _OPTIONS, inlined
+from ..jit import _OPTIONS, inlined
 from .simd import LEVEL, Vector, absolute, bits, floats, fma, numbers, select, sqrt
 
 LOG2_E = 1.4426950408889634

@@ -1,0 +1,1 @@
+"""Whole nets: the layout, the steps of training, inference."""

@@ -1,0 +1,1 @@
+"""Vectors as values in compiled code, their way to memory, and the mathematics of them."""
