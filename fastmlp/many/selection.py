@@ -14,6 +14,7 @@ from ..training.entry import OPTION_DEFAULTS
 from ..training.options import check_options, draw_seed
 from ..training.run import DivergedError, fit
 from ..training.setup import compile_kernels
+from ..training.streams import Streams, member_seeds
 from .backends import check_backend, run_on
 from .parallel import on_one_thread, run_tasks, worker_count
 
@@ -92,13 +93,13 @@ def cross_validate(X, y, k=5, grid=None, *, scoring="auto", refit=False, sample_
     # Every row is held out once: each fold's hold-out rows are gathered once, for all configurations.
     first = data[0]
     fold_of_row = folds(len(first.rows), k, first.rows.class_indices() if first.task.kind == "classes" else None,
-                        np.random.default_rng(seed))
+                        Streams(seed).split)
     inside = [np.flatnonzero(fold_of_row == fold) for fold in range(k)]
     outside = [np.flatnonzero(fold_of_row != fold) for fold in range(k)]
     hold_outs = {id(those): [those.rows.take(rows) for rows in inside] for those in sets.values()}
     if any(rows.weights.size and not rows.weights.any() for rows in hold_outs[id(first)]):
         raise ValueError("sample_weight leaves a fold in which every row has weight 0; pass a smaller k")
-    seeds = np.random.SeedSequence(seed).generate_state(k).tolist()
+    seeds = member_seeds(seed, k)
     tasks = [(those, outside[fold], hold_outs[id(those)][fold], replace(each, seed=seeds[fold]))
              for each, those in zip(checked, data, strict=True) for fold in range(k)]
     workers = min(len(tasks), *(worker_count(n_threads, each.device) for each in checked))

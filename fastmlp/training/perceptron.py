@@ -13,6 +13,7 @@ from .. import checks
 from .. import device as devices
 from ..input.labels import label_index, target_array
 from ..input.rows import read_features
+from .streams import Streams
 
 __all__ = ["ThresholdUnit", "train_perceptron"]
 
@@ -129,7 +130,7 @@ def train_perceptron(X, y, *, mode="online", max_epochs=1000, shuffle=False, see
         raise TypeError(f"shuffle must be True or False, got {shuffle!r}")
     if shuffle and mode == "batch":
         raise ValueError("shuffle=True needs mode='online': a batch pass sums over all rows, whatever their order")
-    rng = np.random.default_rng(None if seed is None else checks.integer("seed", seed, minimum=0))
+    rng = Streams(None if seed is None else checks.integer("seed", seed, minimum=0)).order
     dtype = checks.dtype(dtype)
     x, names = read_features(X, "X", dtype)
     classes, signs = _two_classes(y, len(x), dtype)

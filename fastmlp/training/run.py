@@ -23,6 +23,7 @@ from .early_stopping import EarlyStopping, watch_of
 from .observers import Callbacks, Checkpoints
 from .progress import reporter
 from .slots import is_checked, overflow
+from .streams import Streams
 
 log = logging.getLogger("fastmlp")
 ALONE = Alone()
@@ -53,17 +54,18 @@ class Run:
 
     def __init__(self, data, train_rows, options, validation_data, model, ranks):
         self.options, self.ranks = options, ranks
-        self.rng = rng = np.random.default_rng(options.seed)
+        random = Streams(options.seed)
+        self.rng = random.order                  # what is left of it is in a checkpoint
         self.kernels = kernels = devices.kernels(options.device)
         n_threads = ranks.threads(devices.threads(options.n_threads))
 
         # Which rows are learned from, the net, and the rows as it reads them.
-        train_rows, held_out = setup.hold_out(data, train_rows, validation_data, options, rng, ranks)
+        train_rows, held_out = setup.hold_out(data, train_rows, validation_data, options, random, ranks)
         own_rows, self.rows_in_all = ranks.mine(train_rows), len(train_rows)
         self.batch_size = min(options.batch_size, len(train_rows))
         self.steps = -(-len(train_rows) // self.batch_size)
         self.continued = model is not None
-        self.model = model = setup.net_to_train(model, data, own_rows, self.batch_size, options, rng, ranks)
+        self.model = model = setup.net_to_train(model, data, own_rows, self.batch_size, options, random, ranks)
         validation = setup.validation_rows(validation_data, data.rows, held_out, model, options, ranks)
         rows = setup.training_rows(data.rows, own_rows, model, options, ranks)
 
@@ -72,13 +74,13 @@ class Run:
         if early_stopping is None and options.preset == "tabular" and validation is not None:
             early_stopping = EarlyStopping(patience=options.epochs)
         self.watch = watch_of(early_stopping, validation is not None, has_accuracy=model.task.kind != "numbers")
-        dropout_seed = int(rng.integers(1 << 63))
+        dropout_seed = int(random.dropout.integers(1 << 63))
         self.history = model.history
         self.history.begin(setup.compile_kernels(kernels, model.dtype, options.verbose))
         self.epochs_done, checkpoint = 0, options.checkpoint
         if checkpoint is not None:
             record = ranks.record(run_record(self, data.rows, train_rows, validation), DATA, len(data.rows))
-            self.epochs_done = checkpoint.resume(record, model, rng, self.watch)
+            self.epochs_done = checkpoint.resume(record, model, self.rng, self.watch)
         self.observers = [each for each in (
             self.watch, options.callbacks and Callbacks(options.callbacks, ranks),
             checkpoint and Checkpoints(checkpoint, ranks)) if each]

@@ -22,7 +22,7 @@ _warm = set()  # (kernel package, dtype) that this process has compiled or loade
 
 # ------------------------------------------------------------------------------- rows
 
-def hold_out(data, train_rows, validation_data, options, rng, ranks):
+def hold_out(data, train_rows, validation_data, options, random, ranks):
     """(rows to train on, rows held out for validation or None) of `train_rows`, as indices."""
     if not options.validation_fraction:
         return train_rows, None
@@ -31,7 +31,7 @@ def hold_out(data, train_rows, validation_data, options, rng, ranks):
     classes = None
     if data.task.kind == "classes":
         classes = ranks.gather(on_host(data.rows.class_indices()))[train_rows]
-    train, held_out = split(len(train_rows), options.validation_fraction, classes, rng)
+    train, held_out = split(len(train_rows), options.validation_fraction, classes, random.split)
     return train_rows[train], train_rows[held_out]
 
 
@@ -67,7 +67,7 @@ def _validation_rows(validation_data, rows, held_out, model, options, ranks):
 
 # ------------------------------------------------------------------------------- net
 
-def net_to_train(model, data, own_rows, batch_size, options, rng, ranks):
+def net_to_train(model, data, own_rows, batch_size, options, random, ranks):
     """A new net for these data, or `model` to train further."""
     if model is not None:
         if options.scaling == "robust" and model.scaling is None:
@@ -79,7 +79,7 @@ def net_to_train(model, data, own_rows, batch_size, options, rng, ranks):
     checks.fits_in_memory(sizes, 5 + update_rules.SLOTS[options.optimizer.rule], batch_size, net.dtype.itemsize)
     model = MLP(sizes, net.activations, OUTPUT_OF_LOSS[task.loss], dtype=net.dtype, task=task, scale=data.scale,
                 feature_names=data.feature_names, dropout=net.dropout)
-    initializers.initialize(model.weights, options.initializer, rng)
+    initializers.initialize(model.weights, options.initializer, random.start)
     if options.scaling == "robust":
         scaling.scale_for(model, rows, own_rows, ranks)
     return model

@@ -3,27 +3,41 @@
 A generator that people make themselves, ``numpy.random.default_rng(seed)``, draws from the seed without a key. Streams
 here have keys, so data drawn with a seed and a net trained with the same one have nothing in common.
 """
-from typing import NamedTuple
+from functools import cached_property
 
 import numpy as np
 
 _KEY = 0x666D6C70                # "fmlp": nobody who spawns children of a seed, numbered from 0, meets it
 
 
-class Streams(NamedTuple):
-    """split : which rows are set aside, for validation or as folds; order : of the rows, epoch by epoch;
-    start : the first weights; dropout : the seed of the masks."""
+class Streams:
+    """The random numbers of a training with this seed, an integer of at least 0. Each stream is made when first used.
 
-    split: np.random.Generator
-    order: np.random.Generator
-    start: np.random.Generator
-    dropout: np.random.Generator
+    split : which rows are set aside, for validation or as folds; order : of the rows, epoch by epoch;
+    start : the first weights; dropout : the seed of the masks
+    """
 
+    def __init__(self, seed):
+        self._seed = seed
 
-def streams(seed):
-    """The `Streams` of a training with this seed, an integer of at least 0."""
-    return Streams(*(np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_KEY, use)))
-                     for use in range(len(Streams._fields))))
+    def _stream(self, use):
+        return np.random.default_rng(np.random.SeedSequence(self._seed, spawn_key=(_KEY, use)))
+
+    @cached_property
+    def split(self):
+        return self._stream(0)
+
+    @cached_property
+    def order(self):
+        return self._stream(1)
+
+    @cached_property
+    def start(self):
+        return self._stream(2)
+
+    @cached_property
+    def dropout(self):
+        return self._stream(3)
 
 
 def member_seeds(seed, n):

@@ -2,10 +2,16 @@
 import numpy as np
 import pytest
 
+import fastmlp
 from fastmlp.kernels import update_rules
 from fastmlp.optimizers import Adam, OptimizerState
 from fastmlp.training.slots import is_checked, overflow
-from fastmlp.training.streams import member_seeds, streams
+from fastmlp.training.streams import Streams, member_seeds
+
+
+def streams(seed):
+    random = Streams(seed)
+    return random.split, random.order, random.start, random.dropout
 
 
 @pytest.mark.parametrize("seed", [0, 5, 2 ** 64])
@@ -17,6 +23,20 @@ def test_one_seed_for_data_and_net(seed):
     assert correlations.max() < 5 / np.sqrt(20_000)
     again = [rng.random(3).tolist() for rng in streams(seed)]
     assert again == uniform[-4:, :3].tolist()
+
+
+def test_data_of_the_same_seed_are_not_the_first_weights():
+    X = np.random.default_rng(5).uniform(-1, 1, (100, 100)).astype(np.float32)
+    model = fastmlp.train(X, np.arange(100) % 2, hidden=100, epochs=1, learning_rate=1e-30, seed=5, device="reference")
+    assert abs(np.corrcoef(X.ravel(), model.weights[0].ravel())[0, 1]) < 0.05
+
+
+def test_gradients_that_overflow_end_training():
+    """The loss stayed 6.8e29 for ever, and nothing was said."""
+    X = np.random.default_rng(0).normal(size=(200, 5)) * 1e30
+    with pytest.raises(fastmlp.DivergedError, match=r"adam .*mean of squared gradients is no longer finite") as caught:
+        fastmlp.train(X, X[:, 0] > 0, epochs=3, seed=0, device="cpu")
+    assert np.isfinite(caught.value.model.parameters).all()
 
 
 def test_a_hundred_thousand_seeds():
