@@ -15,7 +15,7 @@ from .steps import step_loop
 from .weights import update_biases, update_panel, update_quads
 
 
-@outlined
+@inlined
 def _rows(job, order, step, thread, threads, control):
     """The rows' half of a step: `network`."""
     net, work, data, recipe, totals = job.net, job.work, job.data, job.recipe, job.totals
@@ -34,7 +34,7 @@ def _rows(job, order, step, thread, threads, control):
         backward_block(net, work, row, real, thread)
 
 
-@outlined
+@inlined
 def _weights(job, layer, panel, step, thread, l2, constants, bias_constants):
     """A task of the weights' half: `weights`."""
     net, slots, work, rule = job.net, job.slots, job.work, job.recipe.rule

@@ -250,7 +250,7 @@ def _chunks(work, m):
     return (m + work.chunk - 1) // work.chunk
 
 
-@outlined
+@inlined
 def _rows(job, order, step, thread, threads, control):
     net, work, m = job.net, job.work, step.rows
     _spread_biases(net, work, thread)
@@ -266,7 +266,7 @@ def _rows(job, order, step, thread, threads, control):
             _block(net, work, job.data, order, step.start + row, real, thread, job.recipe, step.weight_sum, chunk)
 
 
-@outlined
+@inlined
 def _weights(job, layer, panel, step, thread, l2, constants, bias_constants):
     _update(job.net, job.slots, job.work, layer, panel, _chunks(job.work, step.rows), job.recipe.rule, l2,
             constants if panel >= 0 else bias_constants)
