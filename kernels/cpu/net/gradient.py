@@ -14,8 +14,8 @@ from ..vector.panels import panel_width, panels
 from ..vector.pointers import at, constant, lanes
 from ..vector.simd import ROWS
 from .arguments import check_answers, check_apart, check_indices, check_rows
+from .epoch import Slots, Totals
 from .layout import N_IN, N_OUT, WT, B, W, cache_aligned
-from .steps import Slots, Totals
 from .strategy import tasks_of
 from .training import is_readable_in_place, make_data, make_ready, run_epoch
 from .weights import transpose_tile

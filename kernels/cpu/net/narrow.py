@@ -19,17 +19,18 @@ import numpy as np
 
 from ...losses import SOFTMAX_CROSS_ENTROPY
 from ..jit import inlined, loop_entry, outlined
-from ..threads import ROWS_TAKEN, take
+from ..threads import ROWS_TAKEN, WEIGHTS_TAKEN, barrier, take
 from ..tile.dots import ACROSS, DOTS, dots_tile
 from ..tile.epilogues import activate, apply_rule
 from ..tile.gemm import short_columns_tile, short_rows_tile
 from ..tile.loss_rows import loss_row, softmax_label_panel
+from ..vector.functions import step_constants, without_decay
 from ..vector.panels import panel_width
 from ..vector.pointers import at, broadcast, constant, get, lanes, load, put, step, store, transpose
 from ..vector.simd import ROWS, first_lanes, select, sum_lanes
+from .epoch import batch_weight, count_step, step_l2
 from .layout import ACTIVATION, N_IN, N_OUT, B, W
 from .network import fetch_row, input_number, input_vector
-from .steps import step_loop
 
 F_IN, F_OUT, INPUT, OUTPUT, GRADIENT, BIAS = range(6)     # columns of `NarrowWork.layout`
 
@@ -252,44 +253,45 @@ def _update(net, slots, work, layer, panel, used, rule, l2, constants):
 
 # ------------------------------------------------------------------------------- steps
 
-@inlined
-def _chunks(work, m):
-    return (m + work.chunk - 1) // work.chunk
-
-
-@outlined
-def _rows(job, order, step, thread, threads, control):
-    net, work, m = job.net, job.work, step.rows
-    _spread_biases(net, work, thread)
-    while True:
-        chunk = take(control, ROWS_TAKEN)
-        if chunk >= _chunks(work, m):
-            break
-        _clear(at(work.w, chunk * work.w.shape[1]), work.w.shape[1])
-        _clear(at(work.b, chunk * work.b.shape[1]), work.b.shape[1])
-        work.sums[chunk, 0] = work.sums[chunk, 1] = 0.0
-        for row in range(chunk * work.chunk, min(m, (chunk + 1) * work.chunk), work.block):
-            real = min(work.block, min(m, (chunk + 1) * work.chunk) - row)
-            _block(net, work, job.data, order, step.start + row, real, thread, job.recipe, step.weight_sum, chunk)
-
-
-@outlined
-def _weights(job, layer, panel, step, thread, l2, constants, bias_constants):
-    _update(job.net, job.slots, job.work, layer, panel, _chunks(job.work, step.rows), job.recipe.rule, l2,
-            constants if panel >= 0 else bias_constants)
-
-
-@inlined
-def _add(job, step):
-    for c in range(_chunks(job.work, step.rows)):
-        job.totals.sums[0] += job.work.sums[c, 0]
-        job.totals.sums[1] += job.work.sums[c, 1]
-
-
-_train_narrow_steps = step_loop(_rows, _weights, _add)
-
-
 @loop_entry
-def train_narrow_steps(thread, threads, control, job, order, rates, first, last, steps_before):
-    """`steps.step_loop` for narrow nets; recipe.tasks lists panels of out-features."""
-    _train_narrow_steps(thread, threads, control, job, order, rates, first, last, steps_before)
+def train_narrow_steps(thread, threads, control, net, slots, work, data, order, rates, recipe, totals,
+                       first, last, steps_before):
+    """`epoch.train_steps` for narrow nets; recipe.tasks lists panels of out-features."""
+    for s in range(first, last):
+        start = s * recipe.batch
+        m = min(recipe.batch, order.size - start)
+        step_number = steps_before + s - first
+        weight_sum = batch_weight(data, order, start, m)
+        chunks = (m + work.chunk - 1) // work.chunk
+
+        _spread_biases(net, work, thread)
+        while True:
+            chunk = take(control, ROWS_TAKEN)
+            if chunk >= chunks:
+                break
+            _clear(at(work.w, chunk * work.w.shape[1]), work.w.shape[1])
+            _clear(at(work.b, chunk * work.b.shape[1]), work.b.shape[1])
+            work.sums[chunk, 0] = work.sums[chunk, 1] = 0.0
+            for row in range(chunk * work.chunk, min(m, (chunk + 1) * work.chunk), work.block):
+                real = min(work.block, min(m, (chunk + 1) * work.chunk) - row)
+                _block(net, work, data, order, start + row, real, thread, recipe, weight_sum, chunk)
+        if not barrier(control, threads):
+            return
+
+        constants = step_constants(recipe.rule, recipe.hyper, rates[s], step_number + 1)
+        bias_constants = without_decay(constants)
+        l2 = step_l2(recipe, weight_sum)
+        while True:
+            task = take(control, WEIGHTS_TAKEN)
+            if task >= recipe.tasks.shape[0]:
+                break
+            layer, panel = recipe.tasks[task, 0], recipe.tasks[task, 1]
+            _update(net, slots, work, layer, panel, chunks, recipe.rule, l2,
+                    constants if panel >= 0 else bias_constants)
+        if thread == 0:
+            for c in range(chunks):
+                totals.sums[0] += work.sums[c, 0]
+                totals.sums[1] += work.sums[c, 1]
+            count_step(totals, weight_sum)
+        if not barrier(control, threads):
+            return

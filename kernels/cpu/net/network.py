@@ -150,13 +150,13 @@ def forward_layer(net, work, layer, first, rows, thread, sparse, seed, step_numb
         y = at(work.h, net.table[layer, Y] + p * capacity * width + first * width)
         slopes = at(work.dz, net.table[layer, DZ] + p * capacity * width + first * width)
         for r in range(0, rows, ROWS):
-            soon = _share(w, p < last, n_in, width, r // ROWS)
+            prefetch = _share(w, p < last, n_in, width, r // ROWS)
             if sparse:
                 listed = list_of(work, thread, r // ROWS, inputs_length(n_in))
                 sparse_tile(step(x, r * width), step(listed, 1), w, step(listed, 1 + n_in + LIST_SLACK), columns,
-                            get(listed, 0), soon, tile)
+                            get(listed, 0), prefetch, tile)
             else:
-                rows_tile(step(x, r * width), capacity * width, w, columns, n_in, soon, tile)
+                rows_tile(step(x, r * width), capacity * width, w, columns, n_in, prefetch, tile)
             slope = step(slopes, r * width) if work.training else step(tile, ROWS * width)
             activate(net.table[layer, ACTIVATION], tile, bias, 0, ROWS, columns, step(y, r * width), slope)
         if work.training and net.dropout[layer] > 0.0:

@@ -23,12 +23,11 @@ from .arguments import (
     check_recipe,
     check_rows,
 )
-from .epoch import infer_blocks, train_steps
+from .epoch import Recipe, Slots, Totals, infer_blocks, train_steps
 from .few import FEW_ROWS, infer_few
 from .layout import cache_aligned, from_panels, plan, to_panels
 from .narrow import train_narrow_steps
 from .network import Data, Net
-from .steps import Job, Recipe, Slots, Totals
 from .strategy import BLOCK, choose, make_work, tasks_of
 from .zeros import has_zeros_to_skip
 
@@ -141,13 +140,13 @@ def run_epoch(state, data, order, rates):
     order, rates = as_input(order, np.int64), as_input(rates, np.float64)
     state.steps_before_epoch = state.step
     state.totals.sums[:] = 0.0
-    job = Job(state.net, state.slots, state.work, data, state.recipe, state.totals)
     chunk = max(1, int(CHUNK_FLOPS // step_flops(state.sizes, state.recipe.batch)))
     for first in range(0, len(rates), chunk):
         last = min(first + chunk, len(rates))
         threads = state.pace.choose() if state.pace else state.threads
         started = perf_counter()
-        state.team.run(state.strategy.steps, job, order, rates, first, last, state.step, threads=threads)
+        state.team.run(state.strategy.steps, state.net, state.slots, state.work, data, order, rates, state.recipe,
+                       state.totals, first, last, state.step, threads=threads)
         if state.pace:
             state.pace.record(threads, (perf_counter() - started) / (last - first))
     if state.failed_step == 0 and state.totals.sums[4] > 0:

@@ -40,8 +40,9 @@ def update_panel(net, slots, work, layer, q, m, thread, rule, l2, constants):
         block = net.table[layer, W] + p * n_in * width + k * width
         coming = block + (n_in * width if p < last else 0)
         for g in range(0, real, ROWS):
-            soon = at(slots.w1, coming) if g == ROWS else at(slots.w2, coming) if g == 2 * ROWS else at(net.w, coming)
-            columns_tile(step(h, g), dz, columns, m, soon, tile)
+            prefetch = (at(slots.w1, coming) if g == ROWS else at(slots.w2, coming) if g == 2 * ROWS
+                        else at(net.w, coming))
+            columns_tile(step(h, g), dz, columns, m, prefetch, tile)
             here = block + g * width
             _apply(net, slots, here, tile, min(ROWS, real - g), columns, rule, l2, constants)
             if layer > 0 and rule != update_rules.GRADIENT:  # which leaves W as it is

@@ -15,7 +15,7 @@ Operands of a tile
     b, b_step       row k of B starts at b + k b_step
     columns         how many columns of B are real
     count           k runs over 0 .. count - 1
-    soon            what will be read next: one cache line of it is asked for every UNROLL steps
+    prefetch        what will be read next: one cache line of it is asked for every UNROLL steps
     c               the result, (ROWS, P) contiguous
 The sparse tile runs over lists instead: a_offsets[t] and b_offsets[t] for t < count, the steps in which A is not
 zero throughout. Leaving out x · 0 changes no bits while B is finite. The order of the sum is that of k: it does not
@@ -24,8 +24,8 @@ that rounding errors grow with the block and the number of blocks, not with the 
 
 Measured (Ice Lake, 2 x 512-bit FMA, ratios to a register-only FMA loop): what an integer instruction costs
 is not nothing, it takes an FMA's port. Steps of 1 or P known to the compiler and four steps of k a turn: 0.75
--> 0.93 of the ceiling in the first-level cache. Weights beyond the second level arrive too late without `soon`: X W of
-256 x 784 x 500 0.74 -> 0.81. Fetching B into the first level as well cost more than it brought.
+-> 0.93 of the ceiling in the first-level cache. Weights beyond the second level arrive too late without `prefetch`: X W
+of 256 x 784 x 500 0.74 -> 0.81. Fetching B into the first level as well cost more than it brought.
 """
 from llvmlite import ir
 from numba import types
@@ -179,26 +179,26 @@ def _make_tile(vectors, a_unit, b_panel, masked=False, blocks=True):
     blocks: whether `count` may be more than SUM_BLOCK."""
 
     @intrinsic
-    def tile(typingctx, a, row_step, rows, a_panel, a_step, b, b_step, columns, count, soon, c):
+    def tile(typingctx, a, row_step, rows, a_panel, a_step, b, b_step, columns, count, prefetch, c):
         i = types.intp
         _same_dtype(a, b, c)
-        sig = types.void(a, i, i, i, i, b, i, i, i, soon, c)
+        sig = types.void(a, i, i, i, i, b, i, i, i, prefetch, c)
 
         def codegen(context, builder, sig, args):
-            a, row_step, rows, a_panel, a_step, b, b_step, columns, count, soon, c = args
+            a, row_step, rows, a_panel, a_step, b, b_step, columns, count, prefetch, c = args
             emit = _Emitter(builder, sig.args[0].dtype, vectors)
             a_step = {"one": const(1), "panel": const(emit.panel)}.get(a_unit, a_step)
             b_step = const(emit.panel) if b_panel else b_step
             masks = emit.masks(columns) if masked else None
             shift = emit.panel.bit_length() - 1
 
-            def steps(how_many, row_at, b, soon):
+            def steps(how_many, row_at, b, prefetch):
                 def body(k, sums):
                     place = builder.add(builder.mul(builder.lshr(k, const(shift)), a_panel),
                                         builder.mul(builder.and_(k, const(emit.panel - 1)), a_step))
                     b_row = emit.at(b, builder.mul(k, b_step))
                     if how_many == UNROLL and b_panel:
-                        emit.fetch(soon, builder.udiv(k, const(UNROLL)))
+                        emit.fetch(prefetch, builder.udiv(k, const(UNROLL)))
                     for u in range(how_many):
                         sums = emit.step(sums, row_at, builder.add(place, builder.mul(const(u), a_step)),
                                          emit.at(b_row, builder.mul(const(u), b_step)), masks)
@@ -209,7 +209,7 @@ def _make_tile(vectors, a_unit, b_panel, masked=False, blocks=True):
             def block(first, count):
                 here = emit.at(a, builder.mul(builder.lshr(first, const(shift)), a_panel))
                 operands = (emit.rows_of(here, row_step, rows), emit.at(b, builder.mul(first, b_step)),
-                            emit.line_at(soon, builder.udiv(first, const(UNROLL))))
+                            emit.line_at(prefetch, builder.udiv(first, const(UNROLL))))
                 whole = builder.and_(count, const(-UNROLL))
                 sums = emit.loop(const(0), whole, UNROLL, emit.zeros(), steps(UNROLL, *operands))
                 return emit.loop(whole, count, 1, sums, steps(1, *operands))
@@ -231,12 +231,12 @@ def _make_sparse_tile(vectors, reads):
     side, step after step."""
 
     @intrinsic
-    def tile(typingctx, a, other, a_offsets, b, b_offsets, count, soon, c):
+    def tile(typingctx, a, other, a_offsets, b, b_offsets, count, prefetch, c):
         i = types.intp
-        sig = types.void(a, a, a_offsets, b, b_offsets, i, soon, c)
+        sig = types.void(a, a, a_offsets, b, b_offsets, i, prefetch, c)
 
         def codegen(context, builder, sig, args):
-            a, other, a_offsets, b, b_offsets, count, soon, c = args
+            a, other, a_offsets, b, b_offsets, count, prefetch, c = args
             emit = _Emitter(builder, sig.args[0].dtype, vectors)
             if reads == "quads":
                 row_at = [emit.at(place, const(r)) for place in (a, other) for r in range(QUAD)]
@@ -251,7 +251,7 @@ def _make_sparse_tile(vectors, reads):
             def body(t, sums):
                 place = builder.mul(t, const(ROWS)) if reads == "packed" else listed(a_offsets, t)
                 if reads == "rows":
-                    emit.fetch(soon, builder.udiv(t, const(2)))
+                    emit.fetch(prefetch, builder.udiv(t, const(2)))
                 return emit.step(sums, row_at, place, emit.at(b, listed(b_offsets, t)), None)
 
             emit.sum_in_blocks(count, c, lambda first, count: emit.loop(
@@ -263,75 +263,76 @@ def _make_sparse_tile(vectors, reads):
     return tile
 
 
-_rows_1, _rows_2 = (_make_tile(v, "one", True) for v in (1, 2))
-_short_rows, _short_columns = (_make_tile(2, unit, True, blocks=False) for unit in ("one", "panel"))
-_columns_1, _columns_2 = (_make_tile(v, "panel", True) for v in (1, 2))
-_sparse_1, _sparse_2 = (_make_sparse_tile(v, "rows") for v in (1, 2))
-_quads_1, _quads_2 = (_make_sparse_tile(v, "quads") for v in (1, 2))
-_listed_1, _listed_2 = (_make_sparse_tile(v, "packed") for v in (1, 2))
-_packed_1, _packed_2 = (_make_tile(v, None, True) for v in (1, 2))
-_plain_2, _edge_1, _edge_2 = (_make_tile(v, None, False, masked) for v, masked in ((2, False), (1, True), (2, True)))
+_dense_rows_1, _dense_rows_2 = (_make_tile(v, "one", True) for v in (1, 2))
+_short_dense_rows, _short_dense_columns = (_make_tile(2, unit, True, blocks=False) for unit in ("one", "panel"))
+_dense_columns_1, _dense_columns_2 = (_make_tile(v, "panel", True) for v in (1, 2))
+_sparse_rows_1, _sparse_rows_2 = (_make_sparse_tile(v, "rows") for v in (1, 2))
+_sparse_quads_1, _sparse_quads_2 = (_make_sparse_tile(v, "quads") for v in (1, 2))
+_packed_quads_1, _packed_quads_2 = (_make_sparse_tile(v, "packed") for v in (1, 2))
+_packed_panel_1, _packed_panel_2 = (_make_tile(v, None, True) for v in (1, 2))
+_row_major_2 = _make_tile(2, None, False)
+_row_major_edge_1, _row_major_edge_2 = (_make_tile(v, None, False, masked=True) for v in (1, 2))
 
 
 @outlined
-def rows_tile(a, a_panel, b, columns, count, soon, c):
+def rows_tile(a, a_panel, b, columns, count, prefetch, c):
     """ROWS rows of a panel matrix times a panel of B."""
     width = panel_width(a)
     if columns > lanes(a):
-        _rows_2(a, width, ROWS, a_panel, 1, b, width, columns, count, soon, c)
+        _dense_rows_2(a, width, ROWS, a_panel, 1, b, width, columns, count, prefetch, c)
     else:
-        _rows_1(a, width, ROWS, a_panel, 1, b, width, columns, count, soon, c)
+        _dense_rows_1(a, width, ROWS, a_panel, 1, b, width, columns, count, prefetch, c)
 
 
 @outlined
-def columns_tile(a, b, columns, count, soon, c):
+def columns_tile(a, b, columns, count, prefetch, c):
     """ROWS neighbouring columns of a panel of A, as rows, times a panel of B."""
     width = panel_width(a)
     if columns > lanes(a):
-        _columns_2(a, 1, ROWS, width * width, width, b, width, columns, count, soon, c)
+        _dense_columns_2(a, 1, ROWS, width * width, width, b, width, columns, count, prefetch, c)
     else:
-        _columns_1(a, 1, ROWS, width * width, width, b, width, columns, count, soon, c)
+        _dense_columns_1(a, 1, ROWS, width * width, width, b, width, columns, count, prefetch, c)
 
 
 @outlined
 def short_rows_tile(a, a_panel, b, count, c):
     """`rows_tile` of a whole panel, at most SUM_BLOCK steps: asking for more costs nets of 8 and 24 units 10 %."""
     width = panel_width(a)
-    _short_rows(a, width, ROWS, a_panel, 1, b, width, width, count, b, c)
+    _short_dense_rows(a, width, ROWS, a_panel, 1, b, width, width, count, b, c)
 
 
 @outlined
 def short_columns_tile(a, b, count, c):
     """`columns_tile` likewise."""
     width = panel_width(a)
-    _short_columns(a, 1, ROWS, width * width, width, b, width, width, count, b, c)
+    _short_dense_columns(a, 1, ROWS, width * width, width, b, width, width, count, b, c)
 
 
 @outlined
-def sparse_tile(a, a_offsets, b, b_offsets, columns, count, soon, c):
+def sparse_tile(a, a_offsets, b, b_offsets, columns, count, prefetch, c):
     """ROWS rows of a panel matrix times the listed rows of a panel of B."""
     if columns > lanes(a):
-        _sparse_2(a, a, a_offsets, b, b_offsets, count, soon, c)
+        _sparse_rows_2(a, a, a_offsets, b, b_offsets, count, prefetch, c)
     else:
-        _sparse_1(a, a, a_offsets, b, b_offsets, count, soon, c)
+        _sparse_rows_1(a, a, a_offsets, b, b_offsets, count, prefetch, c)
 
 
 @outlined
 def quads_tile(a, other, offsets, b, columns, count, c):
     """Two quads of columns of a panel matrix, as rows, times the listed rows of a panel of B."""
     if columns > lanes(a):
-        _quads_2(a, other, offsets, b, offsets, count, b, c)
+        _sparse_quads_2(a, other, offsets, b, offsets, count, b, c)
     else:
-        _quads_1(a, other, offsets, b, offsets, count, b, c)
+        _sparse_quads_1(a, other, offsets, b, offsets, count, b, c)
 
 
 @outlined
 def packed_quads_tile(a, b, offsets, columns, count, c):
     """The same where what is listed of the quads has been packed."""
     if columns > lanes(a):
-        _listed_2(a, a, offsets, b, offsets, count, b, c)
+        _packed_quads_2(a, a, offsets, b, offsets, count, b, c)
     else:
-        _listed_1(a, a, offsets, b, offsets, count, b, c)
+        _packed_quads_1(a, a, offsets, b, offsets, count, b, c)
 
 
 @outlined
@@ -340,12 +341,12 @@ def plain_tile(a, row_step, rows, a_step, b, b_step, columns, count, packed, c):
     into a panel."""
     a_panel, width = panel_width(a) * a_step, panel_width(a)
     if packed and columns > lanes(a):
-        _packed_2(a, row_step, rows, a_panel, a_step, b, width, columns, count, b, c)
+        _packed_panel_2(a, row_step, rows, a_panel, a_step, b, width, columns, count, b, c)
     elif packed:
-        _packed_1(a, row_step, rows, a_panel, a_step, b, width, columns, count, b, c)
+        _packed_panel_1(a, row_step, rows, a_panel, a_step, b, width, columns, count, b, c)
     elif columns >= panel_width(a):
-        _plain_2(a, row_step, rows, a_panel, a_step, b, b_step, columns, count, b, c)
+        _row_major_2(a, row_step, rows, a_panel, a_step, b, b_step, columns, count, b, c)
     elif columns > lanes(a):
-        _edge_2(a, row_step, rows, a_panel, a_step, b, b_step, columns, count, b, c)
+        _row_major_edge_2(a, row_step, rows, a_panel, a_step, b, b_step, columns, count, b, c)
     else:
-        _edge_1(a, row_step, rows, a_panel, a_step, b, b_step, columns, count, b, c)
+        _row_major_edge_1(a, row_step, rows, a_panel, a_step, b, b_step, columns, count, b, c)
