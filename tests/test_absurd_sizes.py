@@ -107,7 +107,7 @@ def wide(classes=10 ** 6):
 def test_probabilities_of_many_rows_and_classes(monkeypatch):
     monkeypatch.setattr(checks, "machine_memory", lambda: 1 << 28)
     model = wide(1000)
-    with pytest.raises(ValueError, match=r"X: answers of shape \(100000, 1000\) need .* out= a memory map"):
+    with pytest.raises(ValueError, match=r"X: predictions of shape \(100000, 1000\) need .* out= a memory map"):
         model.predict_proba(np.zeros((100_000, 1), np.float32))
 
 

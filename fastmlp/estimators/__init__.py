@@ -1,6 +1,6 @@
 """scikit-learn's estimators on the compiled kernels: same parameters, attributes and meaning, plus what it refuses.
 
-`base` reads what people pass as scikit-learn does, `classifier` and `regressor` their y; `solvers` are the loops around
+`base` reads user input as scikit-learn does, `classifier` and `regressor` their y; `solvers` are the loops around
 `kernels.train_epoch`; `perceptron` is the linear one. Loaded on first use: `fastmlp.MLPClassifier`,
 `fastmlp.MLPRegressor`, `fastmlp.Perceptron`.
 """

@@ -183,17 +183,17 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
         net = Net(sizes, (*codes, act.IDENTITY), (*dropout, 0.0), loss, parameter, float(self.alpha))
 
         kernels, n_threads = devices.kernels(self.device), devices.threads(self.n_threads)
-        held = None
+        held_out = None
         if validation_data is not None:
-            held = self._held(validation_data)
+            held_out = self._hold_out(validation_data)
         if first:
             self.__dict__.pop("val_loss_curve_", None)
-        if held and self.solver in STOCHASTIC and not hasattr(self, "val_loss_curve_"):
+        if held_out and self.solver in STOCHASTIC and not hasattr(self, "val_loss_curve_"):
             self.val_loss_curve_ = []
         score = None
         parameters = self._parameters()
         if self.early_stopping and self.solver in STOCHASTIC:
-            train, watched = (np.arange(X.shape[0]), held) if held else self._split(X, y, encoded, sample_weight)
+            train, watched = (np.arange(X.shape[0]), held_out) if held_out else self._split(X, y, encoded, sample_weight)
             score = partial(self._score_of, *watched)
             X, encoded = X[train], encoded[train]
             weights = weights if weights is None else weights[train]
@@ -203,8 +203,8 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
         if self.solver == "lbfgs":
             fit_lbfgs(self, net, parameters, source, tasks, n_threads)
         else:
-            judged = held and self._source(kernels, held[0], self._encode(held[1]), held[2], dtype)
-            fit_stochastic(self, net, parameters, source, judged, score, tasks, incremental, n_threads)
+            validation = held_out and self._source(kernels, held_out[0], self._encode(held_out[1]), held_out[2], dtype)
+            fit_stochastic(self, net, parameters, source, validation, score, tasks, incremental, n_threads)
         tasks.close()
         if not np.isfinite(parameters).all():
             raise ValueError("Solver produced non-finite parameter weights. The input data may contain large values "
@@ -217,19 +217,19 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
         weights = NO_WEIGHTS.astype(dtype) if weights is None else weights_in(weights, dtype, "sample_weight")
         return Source(kernels, x, labels, targets, weights)
 
-    def _held(self, validation_data):
+    def _hold_out(self, validation_data):
         X, y, weight = validation_pair(validation_data)
         X, y = self._validate(X, y, incremental=True, reset=False)
         return X, y, None if weight is None else _check_sample_weight(weight, X)
 
     def _split(self, X, y, encoded, sample_weight):
         """Rows to train on, and (X, y, sample_weight) of those early stopping watches; drawn as scikit-learn does."""
-        train, held = train_test_split(np.arange(X.shape[0]), random_state=self._random_state,
+        train, held_out = train_test_split(np.arange(X.shape[0]), random_state=self._random_state,
                                        test_size=self.validation_fraction, stratify=self._strata(encoded))
-        if len(held) < 2:
+        if len(held_out) < 2:
             raise ValueError("The validation set is too small. Increase 'validation_fraction' or the size of your "
                              "dataset.")
-        return train, (X[held], y[held], None if sample_weight is None else sample_weight[held])
+        return train, (X[held_out], y[held_out], None if sample_weight is None else sample_weight[held_out])
 
     def _fitted(self):
         """What a callback's copy of this estimator needs to predict as of now."""

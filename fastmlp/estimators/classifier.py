@@ -42,7 +42,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     class_weight : dict, "balanced" or None
         Weight of each class in the loss, {label: weight}; multiplies sample_weight.
     label_smoothing : float, default=0.0
-        The share of each row's answer that is spread evenly over all classes, in training only.
+        The share of each row's label that is spread evenly over all classes, in training only.
     device : "auto", "cpu" or "reference"
         As in `fastmlp.train`.
     n_threads : int or None

@@ -141,10 +141,10 @@ class Perceptron(CallbackSupportMixin, LinearClassifierMixin, SparseCoefMixin, B
         negative = self.eta0 * (class_weights[:1] if binary else np.ones(len(class_weights)))
         coef, intercept = self._start(X, start, len(positive))
         seed = self._seed(binary)
-        held = self._held(y, weights)
-        rows, learnt = np.arange(n), np.delete(np.arange(n), held)
-        judge = _Judge(self, len(positive), X[held], labels[held], weights[held]) if self.early_stopping \
-            else _Judge(self, len(positive))
+        held_out = self._hold_out(y, weights)
+        rows, learnt = np.arange(n), np.delete(np.arange(n), held_out)
+        validation = _Validation(self, len(positive), X[held_out], labels[held_out], weights[held_out]) if self.early_stopping \
+            else _Validation(self, len(positive))
 
         ratio = {None: 0.0, "l2": 0.0, "l1": 1.0}.get(self.penalty, self.l1_ratio)
         alpha = self.alpha if self.penalty else 0.0
@@ -157,22 +157,22 @@ class Perceptron(CallbackSupportMixin, LinearClassifierMixin, SparseCoefMixin, B
             tasks.begin()
             if self.shuffle:
                 kernels.shuffle(rows, seed)
-                learnt = rows if not len(held) else rows[~np.isin(rows, held)]
+                learnt = rows if not len(held_out) else rows[~np.isin(rows, held_out)]
             totals = np.zeros((len(positive), 3))
             for done, block in _blocks(X, learnt, labels, weights):
                 kernels.perceptron_epoch(*block, positive, negative, l2, l1, moves, epoch * len(learnt) + done,
-                                         judge.active, coef, intercept, shrunk, totals)
+                                         validation.active, coef, intercept, shrunk, totals)
             if not (np.isfinite(coef).all() and np.isfinite(intercept).all()):
                 raise ValueError(f"Floating-point under-/overflow occurred at epoch #{epoch + 1}. Scaling input data "
                                  "with StandardScaler or MinMaxScaler might help.")
             objective = (totals[:, 0] + alpha * ((1.0 - ratio) * totals[:, 1] + ratio * totals[:, 2])) / len(learnt)
             self._take(coef, intercept)
             self.n_iter_ = epoch + 1
-            judge.see(objective, coef, intercept)
+            validation.see(objective, coef, intercept)
             if self.verbose:
                 print(f"Epoch {epoch + 1}: mean loss {totals[:, 0].mean() / len(learnt):.6f}, "
-                      f"{int(judge.active.sum())} of {len(positive)} units still learn")
-            if tasks.end() or not judge.active.any():
+                      f"{int(validation.active.sum())} of {len(positive)} units still learn")
+            if tasks.end() or not validation.active.any():
                 break
         self.t_ += self.n_iter_ * n
         tasks.close()
@@ -205,16 +205,16 @@ class Perceptron(CallbackSupportMixin, LinearClassifierMixin, SparseCoefMixin, B
         random_state.randint(1, MAX_INT)               # drawn there for a data set's own use
         return int(random_state.randint(MAX_INT))
 
-    def _held(self, y, weights):
+    def _hold_out(self, y, weights):
         """The rows that early stopping watches."""
         if not self.early_stopping:
             return np.empty(0, np.int64)
         splitter = StratifiedShuffleSplit(test_size=self.validation_fraction, random_state=self.random_state)
-        _, held = next(splitter.split(np.zeros((len(y), 1)), y))
-        if not np.any(weights[held] > 0):
+        _, held_out = next(splitter.split(np.zeros((len(y), 1)), y))
+        if not np.any(weights[held_out] > 0):
             raise ValueError("The sample weights for validation set are all zero, consider using a different random "
                              "state.")
-        return np.sort(held)
+        return np.sort(held_out)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -222,8 +222,8 @@ class Perceptron(CallbackSupportMixin, LinearClassifierMixin, SparseCoefMixin, B
         return tags
 
 
-class _Judge:
-    """Which units still learn: each stops when its own objective, or score on rows held aside, no longer improves."""
+class _Validation:
+    """Which units still learn: each stops when its own objective, or score on hold-out rows, no longer improves."""
 
     def __init__(self, estimator, units, X=None, labels=None, weights=None):
         self.tol, self.patience = estimator.tol, estimator.n_iter_no_change

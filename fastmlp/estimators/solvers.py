@@ -48,7 +48,7 @@ class Source:
     """Rows that a kernel package trains on: x (n, features) dense, or CSR and then made dense block by block."""
 
     def __init__(self, kernels, x, labels, targets, weights):
-        self.kernels, self.x, self.answers = kernels, x, (labels, targets, weights)
+        self.kernels, self.x, self.labels_and_targets = kernels, x, (labels, targets, weights)
         self.weight = float(weights.sum(dtype=np.float64)) if weights.size else float(x.shape[0])
         self.sparse = not isinstance(x, np.ndarray)
 
@@ -58,12 +58,12 @@ class Source:
     def _blocks(self, order, length):
         for start in range(0, len(order), length):
             rows = order[start:start + length]
-            yield start, (self.x[rows].toarray(), *(a[rows] if a.size else a for a in self.answers))
+            yield start, (self.x[rows].toarray(), *(a[rows] if a.size else a for a in self.labels_and_targets))
 
     def train(self, state, order, rates, batch):
         """`train_epoch` over the rows `order`."""
         if not self.sparse:
-            return self.kernels.train_epoch(state, self.x, *self.answers, order, rates)
+            return self.kernels.train_epoch(state, self.x, *self.labels_and_targets, order, rates)
         totals, length = np.zeros(3), max(1, SPARSE_BLOCK // batch) * batch
         for start, block in self._blocks(order, length):
             block_rates = rates[start // batch:-(-(start + len(block[0])) // batch)]
@@ -73,7 +73,7 @@ class Source:
     def evaluate(self, state):
         """`evaluate` over all rows."""
         if not self.sparse:
-            return self.kernels.evaluate(state, self.x, *self.answers)
+            return self.kernels.evaluate(state, self.x, *self.labels_and_targets)
         return tuple(sum(np.array(self.kernels.evaluate(state, *block))
                          for _, block in self._blocks(np.arange(len(self)), SPARSE_BLOCK)).tolist())
 
@@ -234,7 +234,7 @@ def fit_lbfgs(estimator, net, parameters, source, tasks, n_threads):
 
     est, kernels, n = estimator, source.kernels, len(source)
     batch, order = min(n, LBFGS_BATCH), np.arange(n)
-    weights = source.answers[2].astype(np.float64) if source.answers[2].size else np.ones(n)
+    weights = source.labels_and_targets[2].astype(np.float64) if source.labels_and_targets[2].size else np.ones(n)
     rates = np.add.reduceat(weights, np.arange(0, n, batch))
     state = kernels.prepare(
         parameters.astype(np.float64), net.sizes, net.activations, dropout=net.dropout, loss=net.loss,

@@ -1,8 +1,8 @@
-"""From whatever people pass as X (lists, arrays, frames) to one C-order numeric matrix, or a clear error.
+"""From whatever users pass as X (lists, arrays, frames) to one C-order numeric matrix, or a clear error.
 
 Nothing here changes its input, and an array that already is what the kernels read is not copied. An array on a GPU is
-copied to main memory, unless the kernels that will read it are on that GPU (`stay`): then it is CuPy's from here on,
-checked where it is, and only answers of a number or two come to the host.
+copied to main memory, unless the kernels that will read it are on that GPU (`keep_on_gpu`): then it is CuPy's from here
+on, checked where it is, and only a number or two come to the host.
 """
 import warnings
 from typing import NamedTuple
@@ -52,21 +52,21 @@ def on_host(value):
 
 
 class OnGpu(NamedTuple):
-    """An array of CuPy's that is to stay in its GPU's memory."""
+    """An array of CuPy's that is kept in its GPU's memory."""
 
     array: object
 
 
-def stay(X, y, gpu):
-    """X and y, as `OnGpu` where they lie on the GPU of this number and may stay there; y stays where X does.
+def keep_on_gpu(X, y, gpu):
+    """X and y, as `OnGpu` where they lie on the GPU of this number and may be kept there; y is kept where X is.
 
     gpu : where the kernels are, None if in main memory. It must be CuPy's current GPU, which is where CuPy computes.
     """
-    X = _stay(X, gpu, "biufc")
-    return X, _stay(y, gpu if isinstance(X, OnGpu) else None, "iuf")
+    X = _keep_on_gpu(X, gpu, "biufc")
+    return X, _keep_on_gpu(y, gpu if isinstance(X, OnGpu) else None, "iuf")
 
 
-def _stay(value, gpu, kinds):
+def _keep_on_gpu(value, gpu, kinds):
     if gpu is None or not is_on_gpu(value):
         return value
     import cupy
@@ -77,8 +77,8 @@ def _stay(value, gpu, kinds):
         torch.cuda.current_stream(value.device).synchronize()
         value = _readable(value.detach())
     array = cupy.asarray(value)
-    stays = array.dtype.kind in kinds and array.device.id == gpu == cupy.cuda.Device().id
-    return OnGpu(array) if stays else value
+    kept = array.dtype.kind in kinds and array.device.id == gpu == cupy.cuda.Device().id
+    return OnGpu(array) if kept else value
 
 
 def empty(shape, dtype, like):
@@ -90,7 +90,7 @@ def empty(shape, dtype, like):
     return cupy.empty(shape, dtype)
 
 
-def beside(array, other):
+def on_device_of(array, other):
     """The array, where `other` is."""
     if not is_on_gpu(other):
         return on_host(array)
@@ -103,28 +103,28 @@ def chosen(choices, index):
     """choices[index] for NumPy's choices, where the index is; text, which no GPU holds, in main memory."""
     if choices.dtype.kind not in "biuf":
         return choices[on_host(index)]
-    return beside(choices, index)[index]
+    return on_device_of(choices, index)[index]
 
 
 def take(array, rows):
     """array[rows] for NumPy's indices or a slice, where the array is."""
-    return array[rows if isinstance(rows, slice) else beside(rows, array)]
+    return array[rows if isinstance(rows, slice) else on_device_of(rows, array)]
 
 
-def in_kind(answer, question):
-    """An answer as the kind of array that was asked with: on the GPU for one there, as CuPy's or PyTorch's. Labels
-    that are text stay NumPy's."""
-    if not is_on_gpu(question) or answer.dtype.kind not in "biuf":
-        return answer
+def like_input(predictions, X):
+    """Predictions as the kind of array that X is: on the GPU for one there, as CuPy's or PyTorch's. Labels that are
+    text are NumPy's."""
+    if not is_on_gpu(X) or predictions.dtype.kind not in "biuf":
+        return predictions
     import cupy
 
-    if hasattr(question, "is_cuda"):
+    if hasattr(X, "is_cuda"):
         import torch
 
-        if is_on_gpu(answer):                    # PyTorch may read it on another stream than CuPy's
+        if is_on_gpu(predictions):                    # PyTorch may read it on another stream than CuPy's
             cupy.cuda.get_current_stream().synchronize()
-        return torch.as_tensor(answer, device=question.device)
-    return cupy.asarray(answer)
+        return torch.as_tensor(predictions, device=X.device)
+    return cupy.asarray(predictions)
 
 
 def as_array(value, name):
@@ -205,7 +205,7 @@ def feature_matrix(value, name, dtype, wide=False, trained=False):
 def to_float(array, name, dtype, first_row=0):
     """A numeric `array` in `dtype`, C-order, finite; no copy where it already is.
 
-    first_row : the number of its first row, where it is a piece of what people passed
+    first_row : the number of its first row, where it is a piece of the user's array
     """
     with np.errstate(all="ignore"):
         x = in_order(array, dtype)

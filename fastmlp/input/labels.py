@@ -12,7 +12,7 @@ import numpy as np
 
 from .. import checks
 from ..losses import NUMBERS, loss_of
-from .arrays import OnGpu, as_array, beside, in_order, is_frame, is_on_gpu, on_host, own_float, to_float
+from .arrays import OnGpu, as_array, in_order, is_frame, is_on_gpu, on_device_of, on_host, own_float, to_float
 
 log = logging.getLogger("fastmlp")
 NO_LABELS = np.empty(0, np.int64)
@@ -186,7 +186,7 @@ def label_index(values, classes, name):
     """Where each of `values` stands in the sorted `classes`; ValueError names those that do not."""
     if _kind(values) != _kind(classes):
         raise ValueError(f"{name} holds {_kind(values)}, but the net's labels are {_show(classes)}")
-    known, sought, unseen = beside(classes, values), values, None
+    known, sought, unseen = on_device_of(classes, values), values, None
     if _kind(values) == "numbers" and values.dtype != classes.dtype:
         # Compared in the labels' own dtype: NumPy would take both to float64, where 2**60 and 2**60 + 1 are one.
         with np.errstate(invalid="ignore", over="ignore"):

@@ -1,6 +1,6 @@
-"""What people pass, checked once at the door, and the rows the kernels read.
+"""User input, validated once on entry, and the rows the kernels read.
 
-X goes through `arrays`, y through `labels`; here they meet: lengths, weights, the scale of images, the split.
+X goes through `arrays`, y through `labels`; here both together: lengths, weights, the scale of images, the split.
 """
 import logging
 import warnings
@@ -57,7 +57,7 @@ class Rows:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """What X and y became at the door: `rows`, what they ask of the net (`task`), the columns' names or None, and what
+    """What X and y became on entry: `rows`, what they require of the net (`task`), the columns' names or None, and what
     the net multiplies its input by."""
 
     rows: Rows
@@ -86,7 +86,7 @@ def scales(net):
 def read_features(X, name, dtype, net=None, stored=None, wide=False):
     """X as the kernels read it, and its columns' names; checked against what `net` (an MLP) expects if given.
 
-    stored : X as `StoredRows` if it stays where it is
+    stored : X as `StoredRows` if it is read where it is
     wide : whether it keeps its own precision; where `net` scales, it does
     """
     if stored is None:
@@ -106,7 +106,7 @@ def read_features(X, name, dtype, net=None, stored=None, wide=False):
 
 
 def read_rows(x, y, sample_weight, task, dtype, names=("X", "y", "sample_weight"), wide=False, trained=False):
-    """`Rows` from a checked x and what people passed as y and sample weights.
+    """`Rows` from a checked x and the user's y and sample weights.
 
     wide : whether numbers to predict keep their own precision; trained : whether a net is trained on them
     """
@@ -198,7 +198,7 @@ def smoothed(rows, task, smoothing):
 def input_scale(x):
     """What the net multiplies its input by: 1/255 for 8-bit images, 1 for everything else.
 
-    uint8 columns of nothing but 0 and 1 (masks, dummies) are no image intensities: they stay as they are.
+    uint8 columns of nothing but 0 and 1 (masks, dummies) are not image intensities: they are left as they are.
     """
     if x.dtype != np.uint8:
         return 1.0
@@ -208,23 +208,23 @@ def input_scale(x):
     return scale
 
 
-def split(n, fraction, answers, rng):
+def split(n, fraction, classes, rng):
     """Shuffle n rows and set a `fraction` of them aside: (training rows, validation rows), both int64.
 
-    With `answers` (n,), class indices, every class gives its share, and keeps at least one row for training.
+    With `classes` (n,), class indices, every class gives its share, and keeps at least one row for training.
     """
-    held = round(n * fraction)
-    if not 0 < held < n:
-        raise ValueError(f"validation_fraction={fraction} of {n} rows leaves {held} for validation and {n - held} "
-                         "for training; both need at least one")
+    held_out = round(n * fraction)
+    if not 0 < held_out < n:
+        raise ValueError(f"validation_fraction={fraction} of {n} rows leaves {held_out} for validation and "
+                         f"{n - held_out} for training; both need at least one")
     order = rng.permutation(n)
-    if answers is not None:
-        order = order[np.argsort(answers[order], kind="stable")]
-    # Rows at even distances along the classes: each class, and the whole, give their share to within one row.
+    if classes is not None:
+        order = order[np.argsort(classes[order], kind="stable")]
+    # Rows at even distances along the classes: each class, and all together, give their share to within one row.
     position = np.arange(n)
-    chosen = (position + 1) * held // n > position * held // n
-    if answers is not None:
-        first = np.unique(answers[order], return_index=True)[1]
+    chosen = (position + 1) * held_out // n > position * held_out // n
+    if classes is not None:
+        first = np.unique(classes[order], return_index=True)[1]
         chosen[first[np.logical_and.reduceat(chosen, first)]] = False
         if not chosen.any():
             raise ValueError(f"validation_fraction={fraction} leaves no row for validation, since every class keeps "
@@ -232,20 +232,20 @@ def split(n, fraction, answers, rng):
     return order[~chosen], order[chosen]
 
 
-def folds(n, k, answers, rng):
+def folds(n, k, classes, rng):
     """Shuffle n rows and deal them to k folds: (n,) int64, the fold of each row, from 0.
 
-    The sizes differ by one row at most, and with `answers` (n,), class indices, so do those of every class.
+    The sizes differ by one row at most, and with `classes` (n,), class indices, so do those of every class.
     """
     if k > n:
         raise ValueError(f"k={k} folds need at least as many rows, got {n}")
     order = rng.permutation(n)
-    if answers is not None:
-        order = order[np.argsort(answers[order], kind="stable")]
-        rarest = np.bincount(answers)
+    if classes is not None:
+        order = order[np.argsort(classes[order], kind="stable")]
+        rarest = np.bincount(classes)
         rarest = rarest[rarest > 0].min()
         if rarest < k:
-            warnings.warn(f"the rarest class of y has {rarest} rows, fewer than the k={k} folds: some are judged "
+            warnings.warn(f"the rarest class of y has {rarest} rows, fewer than the k={k} folds: some are evaluated "
                           "without it", stacklevel=3)
     fold = np.empty(n, np.int64)
     fold[order] = np.arange(n) % k
@@ -253,7 +253,7 @@ def folds(n, k, answers, rng):
 
 
 def validation_pair(validation_data):
-    """(Xv, yv, weights or None) from what people pass as validation_data."""
+    """(Xv, yv, weights or None) from the user's validation_data."""
     if is_frame(validation_data) or isinstance(validation_data, np.ndarray | str | dict):
         raise TypeError("validation_data must be (X, y) or (X, y, sample_weight), "
                         f"got a {type(validation_data).__name__}")

@@ -1,4 +1,4 @@
-"""Data larger than memory: X stays in its file and is read in windows of rows, one window ahead of the computation.
+"""Data larger than memory: X is left in its file and read in windows of rows, one window ahead of the computation.
 
 X may be a NumPy memory map or anything with `shape`, `dtype` and row slices ``X[a:b]`` that NumPy can read: a dataset
 of h5py or zarr, a dask array. In memory are two windows of it, one computed with and one being read, and all of y.
@@ -69,7 +69,7 @@ def _kernel_dtype(X, dtype):
 
 
 class StoredRows:
-    """The rows of an X that stays where it is: what `rows.Rows.x` is when X is read in windows.
+    """The rows of an X that is read where it is: what `rows.Rows.x` is when X is read in windows.
 
     source : what is sliced; shape, dtype : of the rows as the kernels will read them
     window_rows : rows of a window; None for as many as WINDOW_BYTES hold
@@ -104,19 +104,19 @@ class StoredRows:
                           rows if self.rows is None else self.rows[rows])
 
     def in_file_order(self):
-        """Indices of these rows by their place in the file."""
+        """Indices of these rows in the order of the file."""
         return np.arange(len(self)) if self.rows is None else np.argsort(self.rows, kind="stable")
 
     def read(self, rows, out):
         """Rows number `rows`, ascending in the file, into out (len(rows), features), converted and checked."""
-        where = self.places(rows)
+        where = self.positions(rows)
         for start, stop in self._blocks(where):
             first = int(where[start])
             piece = self._slice(first, int(where[stop - 1]) + 1)
             out[start:stop] = piece if len(piece) == stop - start else piece[where[start:stop] - first]
             release(self.source)
 
-    def places(self, rows):
+    def positions(self, rows):
         """Where in the source rows number `rows` are."""
         return rows if self.rows is None else self.rows[rows]
 
@@ -142,7 +142,7 @@ class StoredRows:
             return
         pages, size = self.source._mmap, self.shape[1] * self.dtype.itemsize
         begin = self.source.ctypes.data - np.frombuffer(pages, np.uint8).ctypes.data
-        where = self.places(rows)
+        where = self.positions(rows)
         for start, stop in self._blocks(where):
             first = (begin + int(where[start]) * size) // mmap.PAGESIZE * mmap.PAGESIZE
             pages.madvise(mmap.MADV_WILLNEED, first, begin + (int(where[stop - 1]) + 1) * size - first)

@@ -7,7 +7,7 @@ import numpy as np
 from .. import checks
 from .. import device as devices
 from ..files import made_by, read_checked, to_bytes, write_atomically
-from ..input.arrays import in_kind, on_host
+from ..input.arrays import like_input, on_host
 from ..input.rows import read_data, read_features, read_rows
 from ..net.loading import model_from
 from ..net.saving import contents
@@ -116,7 +116,7 @@ class Ensemble:
     def predict(self, X):
         """The label with the highest averaged probability; the averaged prediction for numbers. Shapes: `MLP.predict`.
         """
-        return in_kind(self._predict(on_host(X)), X)
+        return like_input(self._predict(on_host(X)), X)
 
     def _predict(self, X):
         first = self.members[0]
@@ -127,13 +127,13 @@ class Ensemble:
 
     def predict_proba(self, X):
         """The mean over members of `MLP.predict_proba`, (n, K)."""
-        return in_kind(self._mean(on_host(X), "predict_proba"), X)
+        return like_input(self._mean(on_host(X), "predict_proba"), X)
 
     def spread(self, X):
         """The standard deviation over the members (dividing by their number), row by row: of the probabilities (n, K)
         where there are classes or labels, else of the predictions, in their shape."""
         name = "predict" if self.members[0].task.kind == "numbers" else "predict_proba"
-        return in_kind(self._each(on_host(X), name).std(axis=0, dtype=np.float64), X)
+        return like_input(self._each(on_host(X), name).std(axis=0, dtype=np.float64), X)
 
     def evaluate(self, X, y, sample_weight=None):
         """Loss and accuracy, as `MLP.evaluate`, of the averaged prediction."""

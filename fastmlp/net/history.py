@@ -44,7 +44,7 @@ class History:
         return self.epochs[-1]
 
     def settle(self):
-        """Forget an epoch that Ctrl-C kept from being added whole."""
+        """Forget an epoch that Ctrl-C kept from being added completely."""
         for column in self._columns.values():
             del column[len(self.epochs):]
 

@@ -12,7 +12,7 @@ from .. import checks, device
 from ..export.libraries import to_keras, to_sklearn, to_torch
 from ..export.numpy_module import export_numpy
 from ..export.onnx_model import to_onnx
-from ..input.arrays import beside, chosen, empty, in_kind, on_host, own_dtype, stay, to_float
+from ..input.arrays import chosen, empty, keep_on_gpu, like_input, on_device_of, on_host, own_dtype, to_float
 from ..input.labels import Task
 from ..input.rows import Rows, read_features, read_rows
 from ..input.stored import WINDOW_BYTES, StoredRows, is_stored, pieces, predict_in_windows
@@ -177,7 +177,7 @@ class MLP:
         return self.task.loss
 
     def predict(self, X, out=None):
-        """The net's answers.
+        """The net's predictions.
 
         Parameters
         ----------
@@ -185,9 +185,9 @@ class MLP:
             PyTorch's) is answered by one of its kind unless labels are text; if the net's device is that GPU, and
             CuPy's current one, it does not leave it. A memory map (or a dataset of h5py or zarr, a dask array) larger
             than 128 MiB is read piece by piece.
-        out : array or memory map that the answers are written to and which is returned; of their shape, and of a dtype
-            that holds them: all labels as they are, numbers to its own rounding. It may be X, but must not overlap it
-            otherwise. None makes a new array.
+        out : array or memory map that the predictions are written to and which is returned; of their shape, and of a
+            dtype that holds them: all labels as they are, numbers to its own rounding. It may be X, but must not
+            overlap it otherwise. None makes a new array.
 
         Returns
         -------
@@ -206,10 +206,10 @@ class MLP:
         if out is not None and self.task.kind == "classes":
             checks.holds("out", out, self.classes)
         parameters = self.parameters            # of one epoch for all rows
-        return self._answers(X, out, lambda x: self._decide(self._outputs(x, output, parameters)))
+        return self._predictions(X, out, lambda x: self._decide(self._outputs(x, output, parameters)))
 
     def _decide(self, z):
-        """The answers that outputs z (n, outputs) stand for."""
+        """The predictions that outputs z (n, outputs) stand for."""
         if self.task.kind == "multilabel":
             return (z > 0).astype(np.int64)
         if self.task.kind == "classes":
@@ -219,7 +219,7 @@ class MLP:
 
     def _shifted(self, z):
         """Outputs with the offset added."""
-        return z if self.offset is None else z.astype(np.float64) + beside(self.offset, z)
+        return z if self.offset is None else z.astype(np.float64) + on_device_of(self.offset, z)
 
     def predict_proba(self, X, out=None):
         """The probability of every class, (n, K) in the order of `classes`; for multilabel, of each label (n, labels).
@@ -234,13 +234,13 @@ class MLP:
             raise ValueError(f"predict_proba needs an output of 'softmax' or 'sigmoid'; this net has {self.output!r}")
         parameters = self.parameters
         if self.output == "softmax" or self.task.kind != "classes":
-            return self._answers(X, out, lambda x: self._outputs(x, self.output, parameters))
+            return self._predictions(X, out, lambda x: self._outputs(x, self.output, parameters))
         return self.opposite_probabilities(X, out)
 
     def opposite_probabilities(self, X, out=None):
         """Of sigmoid outputs, (n, 2 · outputs): the probability that each is 0, then that it is 1."""
         parameters = self.parameters
-        return self._answers(X, out, lambda x: both_probabilities(self._outputs(x, "identity", parameters)))
+        return self._predictions(X, out, lambda x: both_probabilities(self._outputs(x, "identity", parameters)))
 
     def evaluate(self, X, y, sample_weight=None):
         """The mean loss, and the accuracy where there are classes, over the rows of X.
@@ -256,7 +256,7 @@ class MLP:
         """
         if self.loss is None:
             raise ValueError(f"evaluate: a net with output {self.output!r} has no loss; compare predict(X) with y")
-        X, y = stay(X, y, device.gpu_of(self.device))
+        X, y = keep_on_gpu(X, y, device.gpu_of(self.device))
         return self.evaluate_rows(read_rows(self._read(X), y, sample_weight, self.task, self.dtype, wide=True))
 
     def _read(self, X):
@@ -291,11 +291,11 @@ class MLP:
         dz = empty(z.shape, z.dtype, z)
         if self.output == "softmax":
             loss = kernels.softmax_cross_entropy(z, rows.labels, rows.targets, rows.weights, dz)
-            right = z.argmax(axis=1) == beside(rows.class_indices(), z)
+            correct = z.argmax(axis=1) == on_device_of(rows.class_indices(), z)
         else:
             loss = kernels.sigmoid_cross_entropy(z, rows.targets, rows.weights, dz)
-            right = (z > 0) == beside(rows.targets > 0.5, z)
-        return {"loss": float(loss), "accuracy": float(right.mean())}
+            correct = (z > 0) == on_device_of(rows.targets > 0.5, z)
+        return {"loss": float(loss), "accuracy": float(correct.mean())}
 
     @property
     def trained_output(self):
@@ -306,28 +306,28 @@ class MLP:
         """The kernels' codes of every layer's activation, the last layer's being `output` if given."""
         return tuple(act.NAMES.index(name) for name in (*self.activations, output or self.output))
 
-    def _answers(self, X, out, answer):
-        """answer(x), an array with a row for each of x's, for all of X, in memory or piece by piece, written into `out`
-        if given."""
-        kept, _ = stay(X, None, device.gpu_of(self.device) if out is None else None)
+    def _predictions(self, X, out, predict):
+        """predict(x), an array with a row for each of x's, for all of X, in memory or piece by piece, written into
+        `out` if given."""
+        kept, _ = keep_on_gpu(X, None, device.gpu_of(self.device) if out is None else None)
         x = self._read(kept)
         checks.apart("out", out, X if isinstance(X, np.ndarray) else x, self.parameters)
         if out is None and not isinstance(x, StoredRows) and len(x) <= self._rows_at_a_time:
-            return in_kind(answer(x), X)
-        answers, start = out, 0
+            return like_input(predict(x), X)
+        predictions, start = out, 0
         for _, part in pieces(x, self._rows_at_a_time):
-            values = answer(part)
+            values = predict(part)
             if start == 0:
                 shape = (len(x), *values.shape[1:])
-                answers = room_for(shape, values.dtype) if out is None else checks.output("out", out, shape,
+                predictions = room_for(shape, values.dtype) if out is None else checks.output("out", out, shape,
                                                                                            values.dtype)
-            answers[start:start + len(values)] = _cast(values, answers.dtype)
+            predictions[start:start + len(values)] = _cast(values, predictions.dtype)
             start += len(values)
-        return in_kind(answers, X) if out is None else out
+        return like_input(predictions, X) if out is None else out
 
     @property
     def _rows_at_a_time(self):
-        """Rows whose outputs take WINDOW_BYTES: a million classes are answered without the outputs of all rows."""
+        """Rows whose outputs take WINDOW_BYTES: a million classes are predicted without the outputs of all rows."""
         return max(1, WINDOW_BYTES // (self.sizes[-1] * self.dtype.itemsize))
 
     def _outputs(self, x, output, parameters):
@@ -460,7 +460,7 @@ class MLP:
                           f"Trainable params: {self.n_parameters:,}", "Non-trainable params: 0", "_" * 65])
 
     def save(self, path):
-        """Write everything `predict` needs to a safetensors file, whole or not at all. `fastmlp.load` reads it."""
+        """Write everything `predict` needs to a safetensors file, atomically. `fastmlp.load` reads it."""
         save(self, path)
 
     def __repr__(self):
@@ -501,7 +501,7 @@ def _cast(values, dtype):
 
 
 def room_for(shape, dtype):
-    """An array for answers of this shape; ValueError if the machine has not that much memory."""
-    checks.affordable(math.prod(shape) * dtype.itemsize, f"X: answers of shape {shape} need",
+    """An array for predictions of this shape; ValueError if the machine does not have that much memory."""
+    checks.affordable(math.prod(shape) * dtype.itemsize, f"X: predictions of shape {shape} need",
                       "pass fewer rows at a time, or out= a memory map")
     return np.empty(shape, dtype)

@@ -18,7 +18,7 @@ from .header import check_tensors, checked_header, classes_to_json
 
 
 def save(model, path):
-    """Write `model` to `path`, whole or not at all."""
+    """Write `model` to `path`, atomically."""
     tensors, header = contents(model)
     write_atomically(path, to_bytes(tensors, "fastmlp", header | made_by()))
 

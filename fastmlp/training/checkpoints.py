@@ -106,7 +106,7 @@ class Checkpoint:
         return done
 
     def save(self, done, model, optimizer_state, rng, watch, duration):
-        """Replace the file by the state after `done` epochs: whole or not at all, at whatever moment we are killed.
+        """Replace the file by the state after `done` epochs: atomically, at whatever moment we are killed.
 
         Where that fails (a full disk, a folder that is gone), this warns and returns: the model is worth more than the
         file, the next epoch tries again, and until then the file is that of an earlier epoch.

@@ -10,7 +10,7 @@ import numpy as np
 
 from .. import device as devices
 from ..distributed.ranks import ranks_of
-from ..input.arrays import stay
+from ..input.arrays import keep_on_gpu
 from .options import check_options
 from .run import fit
 
@@ -122,7 +122,7 @@ def train(X, y, *, hidden=(100,), activation="relu", dropout=0.0, loss="auto", i
     with ranks_of(comm) as ranks:
         options = ranks.options(ranks.checked(lambda: check_options(**given, model=model)), seed)
         log.info("device: %s (%s)", *devices.choose(device))
-        data = ranks.read(*stay(X, y, devices.gpu_of(options.device)), sample_weight, options, model)
+        data = ranks.read(*keep_on_gpu(X, y, devices.gpu_of(options.device)), sample_weight, options, model)
         return fit(data, np.arange(ranks.total(len(data.rows))), options, validation_data, model, ranks)
 
 

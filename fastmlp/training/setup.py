@@ -4,7 +4,7 @@ from time import perf_counter
 from .. import checks
 from .. import device as devices
 from ..input import scaling, stored
-from ..input.arrays import on_host, stay
+from ..input.arrays import keep_on_gpu, on_host
 from ..input.rows import (
     finished_rows,
     read_features,
@@ -60,7 +60,7 @@ def _validation_rows(validation_data, rows, held_out, model, options, ranks):
     names = ("X of validation_data", "y of validation_data", "sample_weight of validation_data")
     X, y, weights = validation_pair(validation_data)
     in_file = stored.train_in_windows(X, names[0], model.dtype, options.window_rows if stored.is_stored(X) else None)
-    X, y = stay(X, y, None if in_file is not None else devices.gpu_of(options.device))
+    X, y = keep_on_gpu(X, y, None if in_file is not None else devices.gpu_of(options.device))
     x, _ = read_features(X, names[0], model.dtype, model, in_file)
     return read_rows(x, y, weights, model.task, model.dtype, names, wide=model.scaling is not None)
 

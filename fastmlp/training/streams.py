@@ -1,13 +1,13 @@
 """Random numbers of a training: each use has a stream of its own, which no other program draws from the same seed.
 
-A generator that people make themselves, ``numpy.random.default_rng(seed)``, draws from the seed without a key. Streams
+A generator that users make themselves, ``numpy.random.default_rng(seed)``, draws from the seed without a key. Streams
 here have keys, so data drawn with a seed and a net trained with the same one have nothing in common.
 """
 from functools import cached_property
 
 import numpy as np
 
-_KEY = 0x666D6C70                # "fmlp": nobody who spawns children of a seed, numbered from 0, meets it
+_KEY = 0x666D6C70                # "fmlp": no child of a seed, numbered from 0, has it
 
 
 class Streams:
