@@ -50,8 +50,8 @@ def test_an_edited_callee_is_never_met_by_old_machine_code(copied):
     cache = copied / "cache"
     assert run(copied, cache) == "0.25 ['compiling softmax_cross_entropy (first run)']"
     assert run(copied, cache) == "0.25 []"
-    # softmax_cross_entropy stands in losses.py; what changes is one line of a function it calls in another file.
-    callee = copied / "kernels" / "cpu" / "vector_math.py"
+    # softmax_cross_entropy stands in operation/; what changes is one line of a function it calls in another room.
+    callee = copied / "kernels" / "cpu" / "vector" / "vector_math.py"
     source = callee.read_text(encoding="utf-8")
     line = "    return p * floats((half + 127) << 23)"
     edited = source.replace(line, line.replace("p *", "(1.0 + 0.0 * p) *"))
