@@ -176,7 +176,7 @@ def threads(n_threads=None):
         name, n_threads = "FASTMLP_NUM_THREADS", os.environ.get("FASTMLP_NUM_THREADS", "").strip()
         if not n_threads:
             return 1 if among_workers() else None
-        n_threads = int(n_threads) if n_threads.isdecimal() and len(n_threads) < 20 else n_threads
+        n_threads = int(n_threads) if n_threads.isdecimal() and len(n_threads) < 4000 else n_threads
     if isinstance(n_threads, bool) or not hasattr(n_threads, "__index__"):
         raise TypeError(f"{name} must be a whole number of at least 1, got {n_threads!r}")
     if n_threads < 1:

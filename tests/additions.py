@@ -13,7 +13,6 @@ import numpy as np
 from fastmlp.kernels import activations, catalogue, losses, update_rules
 from fastmlp.kernels.catalogue import Activation, Loss, Rule, like, plain_constants, select, with_decay
 from fastmlp.kernels.reference import activations as reference_activations
-from fastmlp.kernels.reference import codes
 from fastmlp.kernels.reference import losses as reference_losses
 from fastmlp.kernels.reference import rules as reference_rules
 
@@ -62,12 +61,12 @@ def register_twins():
         s1 *= hyper[1]
         s1 += (1 - hyper[1]) * g
 
-    codes.ACTIVATIONS.append("mish")
+    reference_activations.NAMES.append("mish")
     reference_activations.FUNCTIONS["mish"] = np_mish, np_mish_slope
     reference_activations.NEEDS_Z.add("mish")
-    codes.RULES.append("lion")
+    reference_rules.NAMES.append("lion")
     reference_rules.STEPS["lion"] = np_lion, 1
-    codes.LOSSES.append("log_cosh")
+    reference_losses.NAMES.append("log_cosh")
     reference_losses.POINTWISE["log_cosh"] = lambda parameter, z, t: (np.log(np.cosh(z - t)), np.tanh(z - t))
 
 
@@ -142,8 +141,9 @@ def train_everything():
     """argv: "straight", or "reverse" for tables in the opposite order. Prints the hash of what each activation, rule
     and loss trains on the CPU."""
     if sys.argv[1] == "reverse":
-        for kind, module, names in ((Activation, activations, codes.ACTIVATIONS), (Rule, update_rules, codes.RULES),
-                                    (Loss, losses, codes.LOSSES)):
+        for kind, module, names in ((Activation, activations, reference_activations.NAMES),
+                                    (Rule, update_rules, reference_rules.NAMES),
+                                    (Loss, losses, reference_losses.NAMES)):
             module.TABLE = catalogue.Table(kind, module.TABLE.module, *reversed(list(module.TABLE)))
             names.reverse()
         assert activations.TABLE.code("identity") == len(activations.NAMES) - 1

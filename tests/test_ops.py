@@ -7,7 +7,8 @@ import pytest
 
 from fastmlp.kernels import activations, losses, reference, update_rules
 from fastmlp.kernels.reference import activations as reference_activations
-from fastmlp.kernels.reference import codes
+from fastmlp.kernels.reference import losses as reference_losses
+from fastmlp.kernels.reference import rules as reference_rules
 from fastmlp.kernels.reference.rules import slots_of
 
 
@@ -41,12 +42,12 @@ def test_same_names(package):
 
 def test_reference_codes():
     """The reference restates the codes; it must restate them right."""
-    assert tuple(codes.ACTIVATIONS) == activations.NAMES
-    assert tuple(codes.LOSSES) == losses.NAMES
-    assert tuple(codes.RULES) == update_rules.NAMES
+    assert tuple(reference_activations.NAMES) == activations.NAMES
+    assert tuple(reference_losses.NAMES) == losses.NAMES
+    assert tuple(reference_rules.NAMES) == update_rules.NAMES
     assert {activations.NAMES[code] for code in activations.NEEDS_Z} == reference_activations.NEEDS_Z
     assert reference_activations.LEAKY_SLOPE == activations.LEAKY_SLOPE
-    assert tuple(map(slots_of, range(len(codes.RULES)))) == update_rules.SLOTS
+    assert tuple(map(slots_of, range(len(reference_rules.NAMES)))) == update_rules.SLOTS
 
 
 SCALAR_ACTIVATIONS = {

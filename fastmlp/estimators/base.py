@@ -193,7 +193,8 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
         score = None
         parameters = self._parameters()
         if self.early_stopping and self.solver in STOCHASTIC:
-            train, watched = (np.arange(X.shape[0]), held_out) if held_out else self._split(X, y, encoded, sample_weight)
+            train, watched = ((np.arange(X.shape[0]), held_out) if held_out else
+                              self._split(X, y, encoded, sample_weight))
             score = partial(self._score_of, *watched)
             X, encoded = X[train], encoded[train]
             weights = weights if weights is None else weights[train]

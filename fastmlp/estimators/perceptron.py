@@ -143,8 +143,8 @@ class Perceptron(CallbackSupportMixin, LinearClassifierMixin, SparseCoefMixin, B
         seed = self._seed(binary)
         held_out = self._hold_out(y, weights)
         rows, learnt = np.arange(n), np.delete(np.arange(n), held_out)
-        validation = _Validation(self, len(positive), X[held_out], labels[held_out], weights[held_out]) if self.early_stopping \
-            else _Validation(self, len(positive))
+        watched = (X[held_out], labels[held_out], weights[held_out]) if self.early_stopping else ()
+        validation = _Validation(self, len(positive), *watched)
 
         ratio = {None: 0.0, "l2": 0.0, "l1": 1.0}.get(self.penalty, self.l1_ratio)
         alpha = self.alpha if self.penalty else 0.0

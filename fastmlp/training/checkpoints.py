@@ -83,7 +83,7 @@ class Checkpoint:
         self._compare(run)
         header, tensors = self._header, self._tensors
         try:
-            rule, step, done = header["rule"], header["step"], header["done"]
+            rule, step, done = update_rules.TABLE.code(header["rule"]), header["step"], header["done"]
             if self._unwritable is not None and done < run["epochs"] and header["history"]["stopped"] is None:
                 raise self._unwritable
             slots = update_rules.SLOTS[rule]
@@ -117,7 +117,7 @@ class Checkpoint:
         best = nothing if watch is None or watch.parameters is None else watch.parameters
         header = {
             "format": FORMAT, "library": f"fastmlp {__version__}", "run": self._run, "done": done,
-            "rule": optimizer_state.rule, "step": optimizer_state.step, "generator": rng.bit_generator.state,
+            "rule": update_rules.NAMES[optimizer_state.rule], "step": optimizer_state.step, "generator": rng.bit_generator.state,
             "history": model.history.to_record(duration), "watch": None if watch is None else watch.to_record(),
         }
         tensors = {"parameters": model.parameters, "s1": optimizer_state.s1, "s2": optimizer_state.s2, "best": best}
@@ -151,8 +151,10 @@ class Checkpoint:
             self._tensors = {name: tensors[name].copy() for name in _TENSORS}
             if type(header["run"]["seed"]) is not int:
                 raise TypeError("its seed is not a whole number")
-            if not all(type(header[name]) is int and header[name] >= 0 for name in ("rule", "step", "done")):
-                raise ValueError("rule, step and done must be whole numbers")
+            if header["rule"] not in update_rules.NAMES:
+                raise ValueError(f"rule {header['rule']!r:.100} is not an update rule")
+            if not all(type(header[name]) is int and header[name] >= 0 for name in ("step", "done")):
+                raise ValueError("step and done must be whole numbers")
         except (SafetensorError, *files.UNREADABLE) as error:
             raise self._damaged(error) from files.brief(error)
         self._header = header

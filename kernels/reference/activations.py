@@ -17,26 +17,28 @@ import math
 
 import numpy as np
 
-from .codes import ACTIVATIONS, name_of
+from .codes import name_of
+
+NAMES = ["identity", "relu", "leaky_relu", "tanh", "sigmoid", "gelu", "silu", "sign", "softmax", "exp"]
 
 LEAKY_SLOPE = 0.01
 
 
 def activate(code, z, y):
     """y = f(z); y may be z itself."""
-    FUNCTIONS[name_of(ACTIVATIONS, code, "activation")][0](z, y)
+    FUNCTIONS[name_of(NAMES, code, "activation")][0](z, y)
 
 
 def slope(code, y):
     """f' from the output y, or from z for the activations that need z."""
-    name = name_of(ACTIVATIONS, code, "activation")
+    name = name_of(NAMES, code, "activation")
     if FUNCTIONS[name][1] is None:
         raise ValueError(f"activation {name} has no derivative")
     return FUNCTIONS[name][1](y)
 
 
 def needs_z(code):
-    return name_of(ACTIVATIONS, code, "activation") in NEEDS_Z
+    return name_of(NAMES, code, "activation") in NEEDS_Z
 
 
 def gelu_slope(z):

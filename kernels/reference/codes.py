@@ -1,11 +1,6 @@
-"""The integers the kernels receive, restated so that the oracle depends on nothing it checks: a code is a name's
-position. What there is to each name stands beside its formula: `activations.FUNCTIONS`, `losses`, `rules.STEPS`.
+"""From a code to a name. The names are restated next to their formulas, so that the oracle depends on nothing it
+checks: `activations.NAMES`, `losses.NAMES`, `rules.NAMES`. A code is a name's position.
 """
-
-ACTIVATIONS = ["identity", "relu", "leaky_relu", "tanh", "sigmoid", "gelu", "silu", "sign", "softmax", "exp"]
-LOSSES = ["softmax_cross_entropy", "sigmoid_cross_entropy", "squared_error", "huber", "absolute_error", "poisson",
-          "quantile"]
-RULES = ["sgd", "momentum", "nesterov", "rmsprop", "adam", "adamw", "adam_eps", "gradient"]
 
 
 def name_of(names, code, what):

@@ -6,7 +6,10 @@ The rows are summed in float64; all else has the operands' dtype.
 import numpy as np
 
 from .activations import sigmoid
-from .codes import LOSSES, name_of
+from .codes import name_of
+
+NAMES = ["softmax_cross_entropy", "sigmoid_cross_entropy", "squared_error", "huber", "absolute_error", "poisson",
+         "quantile"]
 
 
 def softmax_cross_entropy(z, labels, targets, weights, dz):
@@ -68,7 +71,7 @@ def squared_error(z, targets, weights, dz):
 
 def pointwise_loss(loss, parameter, z, targets, weights, dz):
     """lᵢ = 1/n Σⱼ l(zᵢⱼ, tᵢⱼ). `parameter` is δ of HUBER, q of QUANTILE."""
-    name = name_of(LOSSES, loss, "loss")
+    name = name_of(NAMES, loss, "loss")
     if name not in POINTWISE:
         raise ValueError(f"loss {name} is not pointwise")
     weights, total = row_weights(weights, len(z))
@@ -112,7 +115,7 @@ POINTWISE = {"huber": huber, "absolute_error": absolute, "quantile": quantile, "
 
 
 def loss_and_gradient(loss, parameter, z, labels, targets, weights, dz):
-    name = name_of(LOSSES, loss, "loss")
+    name = name_of(NAMES, loss, "loss")
     if name == "softmax_cross_entropy":
         return softmax_cross_entropy(z, labels, targets, weights, dz)
     if name == "sigmoid_cross_entropy":
@@ -124,7 +127,7 @@ def loss_and_gradient(loss, parameter, z, labels, targets, weights, dz):
 
 def correct_rows(loss, z, labels, targets):
     """Rows whose largest output is the label; for sigmoids, each row's share of outputs on the right side."""
-    name = name_of(LOSSES, loss, "loss")
+    name = name_of(NAMES, loss, "loss")
     if name == "softmax_cross_entropy":
         return float(np.count_nonzero(z.argmax(axis=1) == (labels if labels.size else targets.argmax(axis=1))))
     if name == "sigmoid_cross_entropy":

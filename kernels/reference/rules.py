@@ -12,14 +12,16 @@
 """
 import numpy as np
 
-from .codes import RULES, name_of
+from .codes import name_of
+
+NAMES = ["sgd", "momentum", "nesterov", "rmsprop", "adam", "adamw", "adam_eps", "gradient"]
 
 BLOCK = 16384  # elements; the temporaries of one block (64 KiB in float32) stay in the cache
 
 
 def update(rule, hyper, learning_rate, step, w, g, s1, s2):
     """hyper = (momentum | rho | beta1, beta2, epsilon, weight_decay); step is t; unused slots have size 0."""
-    take_step = STEPS[name_of(RULES, rule, "rule")][0]
+    take_step = STEPS[name_of(NAMES, rule, "rule")][0]
     # Python floats, unlike float64 scalars, take the dtype of the arrays they meet.
     hyper, eta = tuple(map(float, hyper)), float(learning_rate)
     for start in range(0, w.size, BLOCK):
@@ -28,7 +30,7 @@ def update(rule, hyper, learning_rate, step, w, g, s1, s2):
 
 def slots_of(rule):
     """State arrays that a rule keeps."""
-    return STEPS[name_of(RULES, rule, "rule")][1]
+    return STEPS[name_of(NAMES, rule, "rule")][1]
 
 
 def sgd(eta, hyper, t, w, g, s1, s2):

@@ -15,10 +15,11 @@ from types import SimpleNamespace
 import numpy as np
 
 from .activations import activate, needs_z
-from .codes import LOSSES, name_of
+from .codes import name_of
 from .dense import dense_backward
 from .inference import BLOCK_ROWS, forward, gather
 from .layout import layer_spans, layer_views
+from .losses import NAMES as LOSSES
 from .losses import correct_rows, loss_and_gradient, sum_of_weights
 from .masks import drop, kept
 from .rules import slots_of, update

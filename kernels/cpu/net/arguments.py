@@ -29,6 +29,14 @@ def check_net(parameters, sizes, activations, n_threads):
         raise ValueError(f"n_threads must be None or at least 1, got {n_threads}")
 
 
+def check_trainable(activations):
+    """Every layer can be trained: its activation has a derivative."""
+    for layer, code in enumerate(activations):
+        record = codes.TABLE.record(code, f"activations[{layer}]")
+        if not record.trainable:
+            raise ValueError(f"activations[{layer}] must have a derivative to be trained, and {record.name} has none")
+
+
 def check_recipe(sizes, dropout, loss, rule, hyper, batch_size):
     if len(dropout) != len(sizes) - 1 or not all(0 <= rate < 1 for rate in dropout):
         raise ValueError(f"dropout must be {len(sizes) - 1} rates of at least 0 and below 1, got {dropout!r}")

@@ -22,6 +22,7 @@ from .arguments import (
     check_net,
     check_recipe,
     check_rows,
+    check_trainable,
 )
 from .epoch import Recipe, Slots, Totals, infer_blocks, train_steps
 from .few import FEW_ROWS, infer_few
@@ -88,6 +89,7 @@ def prepare(parameters, sizes, activations, *, dropout, loss, rule, hyper, l2, b
     sizes = tuple(int(s) for s in as_tuple("sizes", sizes))
     activations, dropout = as_tuple("activations", activations), as_tuple("dropout", dropout)
     check_net(parameters, sizes, activations, n_threads)
+    check_trainable(activations)
     check_recipe(sizes, dropout, loss, rule, hyper, batch_size)
     recipe = Recipe(int(batch_size), int(loss), float(loss_parameter), int(rule), np.asarray(hyper, np.float64),
                     float(l2), float(alpha), int(seed), tasks_of((), parameters.dtype))
