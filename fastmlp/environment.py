@@ -64,7 +64,7 @@ def _compiled_kernels():
     facts = {"threads": f"up to {_found(available_cores)}; small nets run on 1",
              "machine code in": str(_found(cache_folder) or "no folder: none can be made")}
     try:
-        simd = import_module("fastmlp.kernels.cpu.vector.simd")
+        _, simd = (import_module(f"fastmlp.kernels.cpu.{name}") for name in ("jit", "vector.simd"))
     except Exception as error:
         return {"instruction set": f"none: the compiled kernels cannot be imported ({error})"} | facts
     return {"instruction set": f"{simd.LEVEL} ({8 * simd.VECTOR_BYTES}-bit vectors)"} | facts

@@ -118,7 +118,8 @@ def prepared(**changes):
 @pytest.mark.parametrize(("change", "message"), [
     ({"parameters": np.zeros(13, F)}, "parameters must have shape"), ({"activations": (0, 0)}, "activations must be"),
     ({"dropout": ()}, "dropout must be"), ({"dropout": (1.5,)}, "dropout must be"), ({"loss": 99}, "loss must be"),
-    ({"activations": (7,)}, "must have a derivative"), ({"rule": -1}, "rule must be"), ({"hyper": (0, 0)}, "hyper must be"), ({"batch_size": 0}, "batch_size must be"),
+    ({"activations": (7,)}, "must have a derivative"), ({"rule": -1}, "rule must be"),
+    ({"hyper": (0, 0)}, "hyper must be"), ({"batch_size": 0}, "batch_size must be"),
     ({"n_threads": 0}, "n_threads must be"),
 ])
 def test_prepare_refuses(change, message):
