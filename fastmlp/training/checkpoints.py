@@ -117,7 +117,8 @@ class Checkpoint:
         best = nothing if watch is None or watch.parameters is None else watch.parameters
         header = {
             "format": FORMAT, "library": f"fastmlp {__version__}", "run": self._run, "done": done,
-            "rule": update_rules.NAMES[optimizer_state.rule], "step": optimizer_state.step, "generator": rng.bit_generator.state,
+            "rule": update_rules.NAMES[optimizer_state.rule], "step": optimizer_state.step,
+            "generator": rng.bit_generator.state,
             "history": model.history.to_record(duration), "watch": None if watch is None else watch.to_record(),
         }
         tensors = {"parameters": model.parameters, "s1": optimizer_state.s1, "s2": optimizer_state.s2, "best": best}
