@@ -61,6 +61,8 @@ gather(x, rows, scale, out)
 forward(parameters, sizes, activations, x, scale, n_threads, out)
     out = the net's output for every row of x (uint8 or the parameters' dtype), times `scale` on entry.
     The last activation may be SOFTMAX. n_threads: None chooses.
+forward_few(parameters, sizes, activations, x, scale) -> out
+    `cpu` alone: the same for a few rows, of arguments that are checked already; sizes, activations: tuples of int.
 
 Training
 --------

@@ -20,7 +20,6 @@ from .. import device as devices
 from ..input.labels import target_array
 from ..input.rows import validation_pair, weights_in
 from ..kernels import activations as act
-from ..kernels.reference.activations import activate
 from .callbacks import CallbackSupportMixin, Tasks
 from .solvers import Net, Source, fit_lbfgs, fit_stochastic
 
@@ -28,7 +27,7 @@ STOCHASTIC = ("sgd", "adam")
 # scikit-learn's name first: its logistic is our sigmoid.
 ACTIVATIONS = {"logistic": act.SIGMOID, **{name: act.NAMES.index(name) for name in act.TRAINABLE}}
 OUTPUTS = {"identity": act.IDENTITY, "logistic": act.SIGMOID, "softmax": act.SOFTMAX, "exp": act.EXP}
-FEW_ROWS = 4  # predicted in NumPy: choosing and entering compiled loops takes some 25 µs, two products of one row 4
+FEW_ROWS = 4  # whose prediction takes less time than the checks of `forward`: they are made here already
 NO_LABELS, NO_WEIGHTS = np.empty(0, np.int64), np.empty(0)
 
 
@@ -257,19 +256,13 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
     def _outputs(self, X, output):
         """The net's outputs (n, n_outputs_) for checked X, the last layer's activation being the code `output`."""
         flat, codes, sparse = self._parameters(), (*self._codes(len(self.coefs_) - 1), output), hasattr(X, "tocsr")
-        if X.shape[0] <= FEW_ROWS and not sparse:
-            y = X.astype(flat.dtype, copy=False)
-            with np.errstate(all="ignore"):            # as in the kernels, where e^-1000 is 0 whatever np.seterr says
-                for w, b, code in zip(self.coefs_, self.intercepts_, codes, strict=True):
-                    y = y @ w
-                    y += b
-                    activate(code, y, y)
-            return y
-        kernels, sizes = devices.kernels(self.device), self._packed[2]
-        out = np.empty((X.shape[0], sizes[-1]), flat.dtype)
+        kernels, sizes, rows = devices.kernels(self.device), self._packed[2], X.shape[0]
         X = X.tocsr() if sparse else np.ascontiguousarray(X, flat.dtype)
-        step = 4096 if sparse else max(1, X.shape[0])
-        for start in range(0, X.shape[0], step):
+        if rows <= FEW_ROWS and not sparse and hasattr(kernels, "forward_few"):
+            return kernels.forward_few(flat, sizes, codes, X, 1.0)
+        out = np.empty((rows, sizes[-1]), flat.dtype)
+        step = 4096 if sparse else max(1, rows)
+        for start in range(0, rows, step):
             x = np.ascontiguousarray(X[start:start + step].toarray(), flat.dtype) if sparse else X
             kernels.forward(flat, sizes, codes, x, 1.0, devices.threads(self.n_threads), out[start:start + step])
         return out

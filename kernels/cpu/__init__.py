@@ -27,8 +27,8 @@ _OPERATIONS = {
     "operation.perceptron": ("perceptron_batch", "perceptron_epoch", "perceptron_online", "shuffle"),
     "operation.optimizer": ("update",),
     "net.gradient": ("apply_gradients", "batch_gradient"),
-    "net.training": ("evaluate", "forward", "needs_compiling", "prepare", "read_optimizer", "read_parameters",
-                     "train_epoch", "warm_up", "write_optimizer", "write_parameters"),
+    "net.training": ("evaluate", "forward", "forward_few", "needs_compiling", "prepare", "read_optimizer",
+                     "read_parameters", "train_epoch", "warm_up", "write_optimizer", "write_parameters"),
 }
 _HOME = {name: module for module, names in _OPERATIONS.items() for name in names}
 __all__ = sorted(_HOME)

@@ -16,6 +16,17 @@ def as_tuple(name, value):
 
 def check_net(parameters, sizes, activations, n_threads):
     """The net is one: ValueError or TypeError where parameters, sizes and activations do not fit together."""
+    check_layers(sizes, activations)
+    check_flat("parameters", parameters, sum((n_in + 1) * n_out for n_in, n_out in pairwise(sizes)))
+    check_threads(n_threads)
+
+
+def check_threads(n_threads):
+    if n_threads is not None and n_threads < 1:
+        raise ValueError(f"n_threads must be None or at least 1, got {n_threads}")
+
+
+def check_layers(sizes, activations):
     if len(sizes) < 2 or min(sizes) < 1:
         raise ValueError(f"sizes must be at least two numbers of at least 1, got {sizes}")
     if len(activations) != len(sizes) - 1:
@@ -24,9 +35,6 @@ def check_net(parameters, sizes, activations, n_threads):
         record = codes.TABLE.record(code, f"activations[{layer}]")
         if not record.elementwise and layer < len(activations) - 1:
             raise ValueError(f"activations[{layer}] must not be {record.name}, which is for the last layer")
-    check_flat("parameters", parameters, sum((n_in + 1) * n_out for n_in, n_out in pairwise(sizes)))
-    if n_threads is not None and n_threads < 1:
-        raise ValueError(f"n_threads must be None or at least 1, got {n_threads}")
 
 
 def check_trainable(activations):

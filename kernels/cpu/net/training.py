@@ -3,8 +3,10 @@
 `prepare` holds the weights as panels, the layout that the tiles read; `train_epoch` enters `epoch.train_steps` in
 chunks of steps short enough for Ctrl-C; `read_parameters` brings the weights back.
 """
+import functools
 from itertools import pairwise
 from time import perf_counter
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,9 +21,11 @@ from .arguments import (
     check_apart,
     check_flat,
     check_indices,
+    check_layers,
     check_net,
     check_recipe,
     check_rows,
+    check_threads,
     check_trainable,
 )
 from .epoch import Recipe, Slots, Totals, infer_blocks, train_steps
@@ -171,10 +175,36 @@ def evaluate(state, x, labels, targets, weights):
     return tuple(block_sums.sum(axis=0).tolist())
 
 
+class _Facts(NamedTuple):
+    """What inference needs of a net, computed once: a row takes less time than that."""
+
+    parameters: int
+    widest: int
+    sizes: np.ndarray
+    activations: np.ndarray
+
+
+@functools.lru_cache(maxsize=1024)
+def _net_of(sizes, activations):
+    sizes = tuple(map(int, sizes))
+    check_layers(sizes, activations)
+    return _Facts(sum((n_in + 1) * n_out for n_in, n_out in pairwise(sizes)), max(sizes), np.array(sizes, np.int64),
+                  np.array(activations, np.int64))
+
+
+# No targets and no weights, in each dtype.
+_NOTHING = {np.dtype(kind): (np.empty((0, 0), kind), np.empty(0, kind)) for kind in (np.float32, np.float64)}
+for _array in (each for pair in _NOTHING.values() for each in pair):
+    _array.flags.writeable = False
+
+
 def forward(parameters, sizes, activations, x, scale, n_threads, out):
     """out (m, outputs) = the net's output for every row of x. Arguments: `kernels`."""
-    sizes, activations = tuple(int(s) for s in as_tuple("sizes", sizes)), as_tuple("activations", activations)
-    check_net(parameters, sizes, activations, n_threads)
+    if type(sizes) is not tuple or type(activations) is not tuple:
+        sizes, activations = tuple(map(int, as_tuple("sizes", sizes))), as_tuple("activations", activations)
+    facts = _net_of(sizes, activations)
+    check_flat("parameters", parameters, facts.parameters)
+    check_threads(n_threads)
     dtype = parameters.dtype
     check_rows(x, sizes[0], dtype)
     if not isinstance(out, np.ndarray) or out.shape != (len(x), sizes[-1]) or out.dtype != dtype \
@@ -183,13 +213,12 @@ def forward(parameters, sizes, activations, x, scale, n_threads, out):
     check_apart({"out": out}, {"x": x, "parameters": parameters})
     if len(x) == 0:
         return
-    nothing = np.empty(0, dtype)
-    data = make_data(x, float(scale), NO_ROWS, np.empty((0, 0), dtype), nothing, dtype)
     flops = step_flops(sizes, len(x)) / 3
     if len(x) <= FEW_ROWS or flops < SERIAL_FLOPS:
-        scratch = np.empty(3 * ROWS * python_panel_width(dtype) + 2 * FEW_ROWS * max(sizes), dtype)
-        infer_few(as_input(parameters, dtype), np.array(sizes), np.array(activations), data, len(x), scratch, out)
+        _infer_serially(parameters, facts, as_input(x, x.dtype), float(scale), out)
         return
+    targets, nothing = _NOTHING[dtype]
+    data = Data(as_input(x, x.dtype).reshape(-1).view(np.uint8), x.itemsize, float(scale), NO_ROWS, targets, nothing)
     threads = min(choose_threads(n_threads, flops), -(-len(x) // BLOCK))
     table, work, totals = make_inference(sizes, activations, dtype, threads,
                                         has_zeros_to_skip(x, len(x) // 16))
@@ -199,6 +228,25 @@ def forward(parameters, sizes, activations, x, scale, n_threads, out):
     to_panels(as_input(parameters, dtype), table, net.w, net.wt, net.b)
     with Team(threads) as team:
         team.run(infer_blocks, net, work, data, NO_ROWS, 0, 0.0, len(x), np.empty((0, 3)), totals, out)
+
+
+def forward_few(parameters, sizes, activations, x, scale):
+    """The net's outputs (m, outputs) for a few rows x, C-contiguous, all of which is checked already: 4 µs instead of
+    `forward`'s 6 for one row. sizes, activations: tuples of int."""
+    out = np.empty((len(x), sizes[-1]), parameters.dtype)
+    _infer_serially(parameters, _net_of(sizes, activations), x, scale, out)
+    return out
+
+
+def _infer_serially(parameters, facts, x, scale, out):
+    """By one thread, straight from the flat parameters (`few`)."""
+    dtype = parameters.dtype
+    targets, nothing = _NOTHING[dtype]
+    content = np.ndarray(x.nbytes, np.uint8, x)
+    content.flags.writeable = False
+    data = Data(content, x.itemsize, scale, NO_ROWS, targets, nothing)
+    scratch = np.empty(3 * ROWS * python_panel_width(dtype) + 2 * FEW_ROWS * facts.widest, dtype)
+    infer_few(as_input(parameters, dtype), facts.sizes, facts.activations, data, len(x), scratch, out)
 
 
 # ------------------------------------------------------------------------------- weights and slots, in and out
