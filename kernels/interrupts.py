@@ -3,9 +3,10 @@
 A KeyboardInterrupt in the middle of importing NumPy or Numba leaves modules that neither work nor can be imported again
 in that process. Not only Ctrl-C does it: the handler of any signal may raise.
 """
+import concurrent.futures.thread  # noqa: F401  (see below)
 import contextlib
-import functools
 import importlib
+import logging  # noqa: F401  (see below)
 import os
 import signal
 import sys
@@ -61,7 +62,6 @@ def import_module(name, package=None):
     """importlib.import_module, whole."""
     me = threading.get_ident()
     with delayed():
-        _watch_forks()
         if me not in _importing:
             with _gate:                                # not while another thread forks
                 _importing.append(me)
@@ -77,7 +77,8 @@ def import_module(name, package=None):
 
 # A child forked while another thread imports finds the module half imported for ever; while another thread compiles,
 # the compiler's locks taken by a thread that it does not have. So a fork waits for both, at most as long as compiling
-# may take.
+# may take. What runs before a fork runs in reverse order: logging and concurrent.futures take locks then, which those
+# threads may need, so they are imported before this module is registered.
 FORK_SECONDS = 120
 _importing = []                                        # the threads that import something of ours
 _gate = threading.Lock()
@@ -86,18 +87,7 @@ _locks, _held = [_gate], []
 
 def hold_over_forks(*locks):
     """These locks are taken before a fork, and free after it in parent and child."""
-    _watch_forks()
     _locks.extend(locks)
-
-
-@functools.cache
-def _watch_forks():
-    # What runs before a fork runs in reverse order. These two take locks then, which the thread that we wait for may
-    # need, so theirs must be the older hooks.
-    importlib.import_module("logging")
-    importlib.import_module("concurrent.futures.thread")
-    if hasattr(os, "register_at_fork"):
-        os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_in_child)
 
 
 def _before_fork():
@@ -117,3 +107,7 @@ def _after_fork():
 def _in_child():
     _importing[:] = [thread for thread in _importing if thread == threading.get_ident()]
     _after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_in_child)

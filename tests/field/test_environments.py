@@ -45,7 +45,8 @@ def test_an_estimator_where_numpy_raises(rng):
     with np.errstate(all="raise"):
         fitted = fastmlp.MLPClassifier((16,), max_iter=20, learning_rate_init=0.1, random_state=0).fit(X * 10, y)
         many = fitted.predict_proba(X * 1e4)
-        np.testing.assert_allclose([fitted.predict_proba(X[i:i + 1] * 1e4)[0] for i in range(9)], many[:9], atol=1e-5)
+        single = [fitted.predict_proba(X[i:i + 1] * 1e4)[0] for i in range(9)]
+    np.testing.assert_allclose(single, many[:9], atol=1e-5)
 
 
 def test_info_says_what_it_cannot_find_out(monkeypatch):

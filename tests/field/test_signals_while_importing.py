@@ -15,20 +15,20 @@ PROGRAM = """
 import signal, sys, fastmlp
 X, y = [[0.0], [1.0]] * 20, [0, 1] * 20
 signal.signal(signal.SIGALRM, signal.default_int_handler)
-signal.setitimer(signal.ITIMER_REAL, float(sys.argv[1]))
 try:
+    signal.setitimer(signal.ITIMER_REAL, float(sys.argv[1]))
     {first}
+    signal.setitimer(signal.ITIMER_REAL, 0)
 except KeyboardInterrupt:
     print("interrupted")
 else:
     print("finished")
-signal.setitimer(signal.ITIMER_REAL, 0)
 for _ in range(2):
     print(len(fastmlp.train(X, y, epochs=1, device="cpu").history))
 """
 
 
-@pytest.mark.parametrize("first", ['fastmlp.train(X, y, epochs=1, device="cpu")', "fastmlp.kernels.cpu.dense_forward",
+@pytest.mark.parametrize("first", ['fastmlp.train(X, y, epochs=1, device="cpu")', "from fastmlp.kernels.cpu import dense_forward",
                                    "fastmlp.info()"])
 def test_the_session_goes_on(first, long):
     """Half imported, NumPy says "cannot load module more than once per process", and Numba recurses without end."""
