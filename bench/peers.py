@@ -5,9 +5,10 @@ the work are in its `note`, which stands in the tables.
 """
 import os
 from importlib import import_module
-from itertools import pairwise
 
 import numpy as np
+
+from fastmlp.kernels.flat import views
 
 from .nets import SEED, scaled
 
@@ -16,11 +17,7 @@ EMPTY = np.empty((0, 0), np.float32), np.empty(0, np.float32)      # no soft tar
 
 def layers_of(flat, sizes):
     """[(W (in, out), b), ...] in the flat layout."""
-    parts, at = [], 0
-    for n_in, n_out in pairwise(sizes):
-        parts.append((flat[at:at + n_in * n_out].reshape(n_in, n_out), flat[at + n_in * n_out:at + (n_in + 1) * n_out]))
-        at += (n_in + 1) * n_out
-    return parts
+    return list(zip(*views(flat, sizes), strict=True))
 
 
 def flat_of(layers):

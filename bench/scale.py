@@ -21,13 +21,14 @@ import json
 import shutil
 import subprocess
 import sys
-from itertools import pairwise
 from math import log, log2, sqrt
 from pathlib import Path
 from statistics import median
 from time import perf_counter, process_time
 
 import numpy as np
+
+from fastmlp.kernels.flat import n_parameters
 
 HERE = Path(__file__).parent
 NETS = {"lab 2": (784, 500, 10), "lab 4": (784, 500, 300, 10), "4096 wide": (784, 4096, 4096, 10)}
@@ -52,10 +53,6 @@ class Timed:
         self._comm.Allreduce(*arguments)
         self.seconds += perf_counter() - started
         self.processor += process_time() - begun
-
-
-def weights_of(sizes):
-    return sum((n_in + 1) * n_out for n_in, n_out in pairwise(sizes))
 
 
 def train_epochs(comm, name, batch):
@@ -88,7 +85,7 @@ def time_halves(name, batch):
     images, labels, _, _ = fastmlp.datasets.mnist()
     sizes, rule, (steps, epochs), rows = NETS[name], fastmlp.RMSprop(), STEPS[name], batch // 2
     rng, hidden = np.random.default_rng(0), len(sizes) - 2
-    parameters = rng.normal(0, 0.03, weights_of(sizes)).astype(np.float32)
+    parameters = rng.normal(0, 0.03, n_parameters(sizes)).astype(np.float32)
     halves, whole = (cpu.prepare(
         parameters, sizes, (activations.RELU,) * hidden + (activations.IDENTITY,), loss=losses.SOFTMAX_CROSS_ENTROPY,
         dropout=(DROPOUT.get(name, 0.0),) * hidden + (0.0,), rule=rule.rule, hyper=rule.hyper, l2=0.0, batch_size=rows,
@@ -171,7 +168,7 @@ def show_measured(result):
     print("| " + " | ".join(heads) + " |\n|---|" + "---:|" * (len(heads) - 1))
     weak = {}
     for row in result["steps"]:
-        reduce = float(np.interp(4 * weights_of(NETS[row["net"]]), *np.array(result["allreduce"]).T))
+        reduce = float(np.interp(4 * n_parameters(NETS[row["net"]]), *np.array(result["allreduce"]).T))
         free = row["halves_s"] + reduce
         weak[row["net"], row["batch"]] = row["one_work_s"], free
         cells = (f"{row['net']}, {row['batch']}", f"{row['one_s'] * 1e3:.2f}", f"{row['two_s'] * 1e3:.2f}",
@@ -201,7 +198,7 @@ def fit_rank(steps, net):
 def fit_halves(steps, net):
     """Seconds a weight that the step in two halves costs beside its Allreduce."""
     extra = [row["halves_s"] - row["whole_s"] for row in steps if row["net"] == net]
-    return max(0.0, median(extra)) / weights_of(NETS[net])
+    return max(0.0, median(extra)) / n_parameters(NETS[net])
 
 
 def fit_allreduce(table):
@@ -217,7 +214,7 @@ def predict(net, batch, ranks, rank, extra, latency, bandwidth):
     fixed, rate = rank
     share = batch / ranks
     most = share + sqrt(2 * log(ranks) * share) if ranks > 1 else share     # of P binomial numbers, nearly
-    count = weights_of(NETS[net])
+    count = n_parameters(NETS[net])
     reduce = 0.0 if ranks == 1 else 2 * log2(ranks) * latency + 2 * (ranks - 1) / ranks * 4 * count / bandwidth
     return fixed + min(most, batch) / rate + (extra * count if ranks > 1 else 0.0) + reduce, reduce
 
@@ -239,10 +236,11 @@ def fit():
         fits[net] = rank, fit_halves(result["steps"], net)
         errors = []
         for row in (row for row in result["steps"] if row["net"] == net):
-            halves = rank[0] + row["batch"] / 2 / rank[1] + fits[net][1] * weights_of(NETS[net])
+            halves = rank[0] + row["batch"] / 2 / rank[1] + fits[net][1] * n_parameters(NETS[net])
             errors += [predict(net, row["batch"], 1, *fits[net], *local)[0] / row["one_work_s"] - 1,
                        halves / row["halves_s"] - 1]
-        print(f"{net}: {rank[0] * 1e6:.0f} µs a step, {6 * weights_of(NETS[net]) * rank[1] / 1e9:.0f} GFLOP/s a rank, "
+        print(f"{net}: {rank[0] * 1e6:.0f} µs a step, "
+              f"{6 * n_parameters(NETS[net]) * rank[1] / 1e9:.0f} GFLOP/s a rank, "
               f"{fits[net][1] * 1e9:.2f} ns a weight in two halves; model against measurement "
               f"{min(errors):+.0%} to {max(errors):+.0%}")
     for network, speed in NETWORKS.items():

@@ -3,10 +3,11 @@ import difflib
 import math
 import operator
 import os
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+
+from .kernels.flat import n_parameters
 
 ANY_MACHINE = 64 << 20       # bytes that every machine has: to look how many it has takes 75 µs
 
@@ -125,7 +126,7 @@ def fits_in_memory(sizes, copies, batch_size, itemsize):
 
     copies : how many arrays of the parameters' size training keeps. A batch keeps each layer's output and gradient.
     """
-    count = sum((n_in + 1) * n_out for n_in, n_out in pairwise(sizes))
+    count = n_parameters(sizes)
     need = itemsize * (copies * count + 2 * batch_size * sum(sizes))
     shape = "-".join(map(str, sizes)) if len(sizes) < 20 else f"{len(sizes) - 1}-layer"
     affordable(need, f"hidden: a {shape} net has {count:,} parameters; with a batch of {batch_size:,} rows it needs",

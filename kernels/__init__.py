@@ -2,13 +2,13 @@
 
 Three packages export the same names with the same meaning: `reference` (vectorised NumPy, the
 mathematics and the baseline), `cpu` (Numba) and `cuda` (Numba and CuPy). Nothing here knows about models,
-files or people; `fastmlp` checks what users pass, once, before anything below runs.
+files or users; `fastmlp` validates user input once, on entry.
 
 Letters: m rows (batch), k in-features, n out-features. ``dx`` means ∂loss/∂x.
 Arrays are C-order, float32 or float64 (one dtype per call); inputs first, outputs last; the caller
 allocates every output (what has the default None may be left out, and is returned).
 On `cuda` every operation but `forward` takes stream=, a stream of CuPy's, PyTorch's or Numba's or its address:
-`cuda.streams`; and `cuda.functions` has the same for one row or one number, inside other people's CUDA kernels.
+`cuda.streams`; and `cuda.functions` has the same for one row or one number, inside other CUDA kernels.
 Codes (`activation`, `loss`, `rule`) are the integers of `activations`, `losses` and `update_rules`.
 
 Operations
@@ -55,7 +55,7 @@ dropout(x, rate, seed, step, layer, y=None) -> y
     philox(counter=(c, r // 4, layer, step), key=(seed low, seed high))[r % 4] >= floor(rate 2³²),
     with 0 <= seed < 2⁶³; four rows share a call, so that the lanes of a vector are neighbouring columns
 philox(c0, c1, c2, c3, k0, k1) -> four uint32
-    Philox4x32-10 (Salmon et al., SC 2011): counter-based, so a mask depends on nothing but its place
+    Philox4x32-10 (Salmon et al., SC 2011): counter-based, so a mask depends on nothing but its position
 gather(x, rows, scale, out)
     out (m, k) = x[rows] * scale, in out's dtype;  x (any, k) uint8 or out's dtype, rows int64 (m,)
 forward(parameters, sizes, activations, x, scale, n_threads, out)
@@ -82,8 +82,8 @@ prepare(parameters, sizes, activations, *, dropout, loss, rule, hyper, l2, batch
 train_epoch(state, x, labels, targets, weights, order, rates) -> (loss_sum, correct, weight_sum)
     order int64 (n,): the rows to visit; rates float64 (steps,): the learning rate of each batch, and
     steps = ceil(n / batch_size). loss_sum = Σ wᵢ lᵢ as training met them; correct: rows whose largest
-    output is the label (softmax) or share of outputs on the right side (sigmoid); 0.0 for squared_error.
-    KeyboardInterrupt may pass through: the state then stands after a whole number of steps.
+    output is the label (softmax) or share of outputs on the correct side (sigmoid); 0.0 for squared_error.
+    KeyboardInterrupt may pass through: the state then stands between two steps.
     A package with READS_IN_PLACE reads, from its second call on, no other rows of x than those: x may be a memory map.
 batch_gradient(state, x, labels, targets, weights, rows, share) -> (loss_sum, correct, weight_sum)
     The first half of a step: state.gradients (one array, in the package's own layout) = share × the gradient of the
@@ -97,7 +97,7 @@ evaluate(state, x, labels, targets, weights) -> (loss_sum, correct, weight_sum)
 read_parameters(state, parameters)
     Copies the weights out into the flat layout.
 write_parameters(state, parameters)
-    The way back; optimizer and step stay as they are.
+    The way back; optimizer and step are left as they are.
 read_optimizer(state, s1, s2) / write_optimizer(state, step, s1, s2)
     The optimizer's slots in the same flat layout (arrays of size 0 for slots its rule does not use).
 warm_up(dtype) / needs_compiling(dtype) -> bool

@@ -1,6 +1,6 @@
 """Activation functions f(z) and their derivatives: one record each. What a formula may name: `catalogue`.
 
-A kernel receives a code, `RELU`; people write a name, "relu": `NAMES[code]`. `TRAINABLE` are the names of those with a
+A kernel receives a code, `RELU`; users write a name, "relu": `NAMES[code]`. `TRAINABLE` are the names of those with a
 derivative, `HIDDEN` of all but softmax, what a hidden layer may have; `ELEMENTWISE` are the codes of the latter,
 `NEEDS_Z` of those whose derivative takes z.
 

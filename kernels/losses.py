@@ -1,6 +1,6 @@
 """Losses of a row and their gradients with respect to the net's outputs: one record each. Formulas: `kernels`.
 
-A kernel receives a code, `HUBER`; people write a name, "huber": `NAMES[code]`. `ELEMENTWISE` are the codes of all but
+A kernel receives a code, `HUBER`; users write a name, "huber": `NAMES[code]`. `ELEMENTWISE` are the codes of all but
 softmax cross-entropy, which is of a whole row. What a formula may name: `catalogue`.
 """
 import warnings

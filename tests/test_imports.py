@@ -9,7 +9,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 # The rooms, lowest first: a module imports from its own room or from those before it.
 ROOMS = (
-    ("fastmlp.kernels.catalogue", "fastmlp.kernels.cores", "fastmlp.kernels.interrupts", "fastmlp.kernels.renamed"),
+    ("fastmlp.kernels.catalogue", "fastmlp.kernels.cores", "fastmlp.kernels.flat", "fastmlp.kernels.interrupts",
+     "fastmlp.kernels.renamed"),
     ("fastmlp.kernels.activations", "fastmlp.kernels.cache", "fastmlp.kernels.losses", "fastmlp.kernels.update_rules"),
     ("fastmlp.kernels.cpu", "fastmlp.kernels.cuda", "fastmlp.kernels.reference"),
     ("fastmlp._version", "fastmlp.checks", "fastmlp.device", "fastmlp.files"),

@@ -20,6 +20,7 @@ from .. import device as devices
 from ..input.labels import target_array
 from ..input.rows import validation_pair, weights_in
 from ..kernels import activations as act
+from ..kernels.flat import views
 from .callbacks import CallbackSupportMixin, Tasks
 from .solvers import Net, Source, fit_lbfgs, fit_stochastic
 
@@ -34,17 +35,6 @@ NO_LABELS, NO_WEIGHTS = np.empty(0, np.int64), np.empty(0)
 def one_kind(y, name):
     """A list of labels as an array of one kind, or ValueError; anything else as it is, for scikit-learn to read."""
     return target_array(y, name) if isinstance(y, list | tuple) and len(y) else y
-
-
-def views(flat, sizes):
-    """([W of every layer], [b of every layer]), views into the flat layout of the kernels."""
-    coefs, intercepts, start = [], [], 0
-    for n_in, n_out in pairwise(sizes):
-        middle = start + n_in * n_out
-        coefs.append(flat[start:middle].reshape(n_in, n_out))
-        intercepts.append(flat[middle:middle + n_out])
-        start = middle + n_out
-    return coefs, intercepts
 
 
 def _one_each(name, values, layers):
@@ -99,7 +89,7 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
         return self._packed[0]
 
     def _adopt(self, flat, sizes):
-        self.coefs_, self.intercepts_ = views(flat, sizes)
+        self.coefs_, self.intercepts_ = map(list, views(flat, sizes))
         self._packed = flat, [*self.coefs_, *self.intercepts_], sizes
 
     def __getstate__(self):
@@ -233,7 +223,7 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
 
     def _fitted(self):
         """What a callback's copy of this estimator needs to predict as of now."""
-        coefs, intercepts = views(self._parameters().copy(), self._packed[2])
+        coefs, intercepts = map(list, views(self._parameters().copy(), self._packed[2]))
         return {"coefs_": coefs, "intercepts_": intercepts}
 
     def _check_solver(self):

@@ -12,6 +12,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from ..kernels import losses, update_rules
+from ..kernels.flat import views
 
 SPARSE_BLOCK = 4096   # rows of a sparse X made dense at a time
 LBFGS_BATCH = 1024    # rows whose gradients are summed at a time: the buffers stay small, whatever X's length
@@ -129,12 +130,7 @@ class Optimizer:
 
 def squares(net, parameters):
     """Σ w² over the weights, not the biases."""
-    total, start = 0.0, 0
-    for n_in, n_out in pairwise(net.sizes):
-        weights = parameters[start:start + n_in * n_out]
-        total += float(np.dot(weights, weights))
-        start += (n_in + 1) * n_out
-    return total
+    return sum(float(np.dot(w, w)) for w in map(np.ravel, views(parameters, net.sizes)[0]))
 
 
 def fit_stochastic(estimator, net, parameters, source, validation, score, tasks, incremental, n_threads):

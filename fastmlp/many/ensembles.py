@@ -1,6 +1,5 @@
 """Several nets of one kind from different seeds: their averaged prediction, and how far they are apart."""
 from dataclasses import replace
-from itertools import pairwise
 
 import numpy as np
 
@@ -9,6 +8,7 @@ from .. import device as devices
 from ..files import made_by, read_checked, to_bytes, write_atomically
 from ..input.arrays import like_input, on_host
 from ..input.rows import read_data, read_features, read_rows
+from ..kernels.flat import n_parameters
 from ..net.loading import model_from
 from ..net.saving import contents
 from ..training.entry import OPTION_DEFAULTS
@@ -63,8 +63,7 @@ def ensemble(X, y, n=8, *, sample_weight=None, validation_data=None, seed=None, 
     data = read_data(X, y, sample_weight, checked.loss, checked.net.dtype, wide=checked.scaling == "robust")
     everything = np.arange(len(data.rows))
     sizes = (data.rows.x.shape[1], *checked.net.hidden, data.task.outputs)
-    size = sum((n_in + 1) * n_out for n_in, n_out in pairwise(sizes))
-    checks.affordable(n * (BYTES_OF_A_NET + size * checked.net.dtype.itemsize), f"n: {n:,} nets need",
+    checks.affordable(n * (BYTES_OF_A_NET + n_parameters(sizes) * checked.net.dtype.itemsize), f"n: {n:,} nets need",
                       "train fewer")
     tasks = [(data, everything, replace(checked, seed=one), validation_data)
              for one in member_seeds(seed, n)]

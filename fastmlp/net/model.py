@@ -4,7 +4,6 @@ All weights and biases live in one flat array, `parameters`; `weights[l]` (n_in,
 are views into it, in the layout the kernels read: W of the first layer in row-major order, its b, the next W, ...
 """
 import math
-from itertools import pairwise
 
 import numpy as np
 
@@ -17,7 +16,7 @@ from ..input.labels import Task
 from ..input.rows import Rows, read_features, read_rows
 from ..input.stored import WINDOW_BYTES, StoredRows, is_stored, pieces, predict_in_windows
 from ..kernels import activations as act
-from ..kernels import losses
+from ..kernels import flat, losses
 from .history import History
 from .saving import save
 from .tasks import OUTPUT_OF_LOSS, task_of_output
@@ -65,7 +64,7 @@ class MLP:
         self.seed = None
         self.optimizer_state = None  # what continued training takes up: optimizers.OptimizerState
         self.device, self.n_threads = "auto", None
-        n_parameters, dtype = sum((n_in + 1) * n_out for n_in, n_out in pairwise(self.sizes)), checks.dtype(dtype)
+        n_parameters, dtype = flat.n_parameters(self.sizes), checks.dtype(dtype)
         checks.affordable(n_parameters * dtype.itemsize, f"sizes: {n_parameters:,} parameters need",
                           "use narrower layers")
         self.publish(np.zeros(n_parameters, dtype))
@@ -77,13 +76,7 @@ class MLP:
         meanwhile has all the weights of one epoch, and a model whose weights are a read-only memory map can be trained.
         """
         parameters = np.ascontiguousarray(parameters)   # of NumPy's own class: no np.memmap, whose copies are such too
-        weights, biases, start = [], [], 0
-        for n_in, n_out in pairwise(self.sizes):
-            middle = start + n_in * n_out
-            weights.append(parameters[start:middle].reshape(n_in, n_out))
-            biases.append(parameters[middle:middle + n_out])
-            start = middle + n_out
-        self._arrays = parameters, tuple(weights), tuple(biases)
+        self._arrays = parameters, *flat.views(parameters, self.sizes)
 
     def arrays(self):
         """(parameters, weights, biases) that belong together, whatever another thread publishes."""

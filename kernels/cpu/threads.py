@@ -1,7 +1,7 @@
 """Threads: how many, and how they keep step inside compiled code.
 
 A `Team` is the calling thread and its helpers, all running the same compiled function without the GIL, once per
-chunk of training steps. Inside, they share work through counters (`take`) and meet at `barrier`: two meetings
+chunk of training steps. Inside, they share work through counters (`take`) and wait at `barrier`: two barriers
 a step, no call into a threading layer, nothing compiled with parallel=True. So any number of Python threads may
 train at once, a forked child starts helpers of its own, and OpenMP, TBB and workqueue play no part. Where no helpers
 can be had, the caller does all of the work: the same bits, later.
@@ -30,7 +30,7 @@ ARRIVED, GENERATION, ROWS_TAKEN, WEIGHTS_TAKEN, STOP = range(0, 80, 16)
 CONTROL_WORDS = 80
 SPINS = 64                   # about 3 µs with the pause instruction, then yield: a busy neighbour needs the core
 
-# Below this much arithmetic a step, its two meetings (some 15 µs) cost more than a second core can bring.
+# Below this much arithmetic a step, its two barriers (some 15 µs) cost more than a second core can bring.
 SERIAL_FLOPS = 3e6
 
 
@@ -165,7 +165,7 @@ _no_helpers = ""             # why none are started any more: they were, and did
 
 
 def _system_threads():
-    """start_new_thread of the operating system's threads. gevent and eventlet put greenlets in their place, which run
+    """start_new_thread of the operating system's threads. gevent and eventlet put greenlets instead of them, which run
     only when their neighbours let them: a helper that spins at a barrier lets nobody."""
     if "gevent.monkey" in sys.modules:
         return sys.modules["gevent.monkey"].get_original("_thread", "start_new_thread")

@@ -1,4 +1,4 @@
-"""The net's answers: forward through every layer, a block of rows at a time."""
+"""The net's outputs: forward through every layer, a block of rows at a time."""
 import numpy as np
 
 from .dense import dense_forward

@@ -126,7 +126,7 @@ def loss_and_gradient(loss, parameter, z, labels, targets, weights, dz):
 
 
 def correct_rows(loss, z, labels, targets):
-    """Rows whose largest output is the label; for sigmoids, each row's share of outputs on the right side."""
+    """Rows whose largest output is the label; for sigmoids, each row's share of outputs on the correct side."""
     name = name_of(NAMES, loss, "loss")
     if name == "softmax_cross_entropy":
         return float(np.count_nonzero(z.argmax(axis=1) == (labels if labels.size else targets.argmax(axis=1))))

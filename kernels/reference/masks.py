@@ -1,7 +1,7 @@
 """Philox4x32-10, a counter-based random generator, and the dropout masks drawn from it.
 
 Salmon, Moraes, Dror & Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011. The random words are
-a function of (counter, key) alone, ten rounds of one bijection, so a mask depends on nothing but its place:
+a function of (counter, key) alone, ten rounds of one bijection, so a mask depends on nothing but its position:
     (c0, c1, c2, c3) ← (high(M1 c2) ⊕ c1 ⊕ k0, low(M1 c2), high(M0 c0) ⊕ c3 ⊕ k1, low(M0 c0))
     (k0, k1) ← (k0 + W0, k1 + W1)    between rounds
 """

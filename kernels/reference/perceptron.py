@@ -5,10 +5,10 @@ import numpy as np
 def perceptron_online(x, y, theta, bias):
     """One pass in order; each mistake moves the boundary at once: θ ← θ + yᵢ xᵢ, b ← b + yᵢ."""
     updates = 0
-    for row, answer in zip(x, y, strict=True):
-        if answer * (row @ theta + bias[0]) <= 0:
-            theta += answer * row
-            bias += answer
+    for row, label in zip(x, y, strict=True):
+        if label * (row @ theta + bias[0]) <= 0:
+            theta += label * row
+            bias += label
             updates += 1
     return updates
 
@@ -38,7 +38,7 @@ def shuffle(rows, seed):
 
 def perceptron_epoch(x, rows, labels, weights, positive, negative, l2, l1, intercept, steps, active, theta, bias,
                      shrunk, totals):
-    """K perceptrons, one against the rest each, through `rows` in order; those not `active` stay as they are."""
+    """K perceptrons, one against the rest each, through `rows` in order; those not `active` are left as they are."""
     learning = np.flatnonzero(active)
     for step, row in enumerate(rows, steps + 1):
         theta_norms = (theta[learning].astype(np.float64) ** 2).sum(axis=1) if l2 or l1 else 0

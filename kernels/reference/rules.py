@@ -22,7 +22,7 @@ BLOCK = 16384  # elements; the temporaries of one block (64 KiB in float32) stay
 def update(rule, hyper, learning_rate, step, w, g, s1, s2):
     """hyper = (momentum | rho | beta1, beta2, epsilon, weight_decay); step is t; unused slots have size 0."""
     take_step = STEPS[name_of(NAMES, rule, "rule")][0]
-    # Python floats, unlike float64 scalars, take the dtype of the arrays they meet.
+    # Python floats, unlike float64 scalars, take the dtype of the arrays next to them.
     hyper, eta = tuple(map(float, hyper)), float(learning_rate)
     for start in range(0, w.size, BLOCK):
         take_step(eta, hyper, step, *(array[start:start + BLOCK] for array in (w, g, s1, s2)))

@@ -1,11 +1,10 @@
 """What the calls of `training` ask of their arguments: plain Python, before anything touches raw memory."""
-from itertools import pairwise
-
 import numpy as np
 
 from ... import activations as codes
 from ... import losses as loss_codes
 from ... import update_rules
+from ...flat import n_parameters
 
 
 def as_tuple(name, value):
@@ -17,7 +16,7 @@ def as_tuple(name, value):
 def check_net(parameters, sizes, activations, n_threads):
     """The net is one: ValueError or TypeError where parameters, sizes and activations do not fit together."""
     check_layers(sizes, activations)
-    check_flat("parameters", parameters, sum((n_in + 1) * n_out for n_in, n_out in pairwise(sizes)))
+    check_flat("parameters", parameters, n_parameters(sizes))
     check_threads(n_threads)
 
 
@@ -75,7 +74,7 @@ def check_rows(x, n_in, dtype):
         raise TypeError(f"x must be uint8 or {dtype}, got {x.dtype}")
 
 
-def check_answers(rows, n_out, loss, labels, targets, weights, read=None):
+def check_labels(rows, n_out, loss, labels, targets, weights, read=None):
     """Labels or targets for every row, as the loss needs them.
 
     read : the rows whose labels will be read; None for all

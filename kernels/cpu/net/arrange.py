@@ -17,17 +17,17 @@ def room_for_arranging(batch, classes):
 def arrange(labels, order, start, m, classes, arranged, first):
     """Writes the rows order[start] ... of a batch of m to arranged[first] ..., sorted by their labels; rows of one
     class stay in their order."""
-    places = first + m
-    for c in range(places, places + classes):
+    counts = first + m
+    for c in range(counts, counts + classes):
         arranged[c] = 0
     for i in range(start, start + m):
-        arranged[places + labels[order[i]]] += 1
-    place = first
-    for c in range(places, places + classes):
+        arranged[counts + labels[order[i]]] += 1
+    position = first
+    for c in range(counts, counts + classes):
         count = arranged[c]
-        arranged[c] = place
-        place += count
+        arranged[c] = position
+        position += count
     for i in range(start, start + m):
-        c = places + labels[order[i]]
+        c = counts + labels[order[i]]
         arranged[arranged[c]] = order[i]
         arranged[c] += 1

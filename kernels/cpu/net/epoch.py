@@ -20,7 +20,7 @@ from .weights import update_biases, update_panel, update_quads
 
 
 class Slots(NamedTuple):
-    """The optimizer's state beside weights and biases, in their layout; unused slots are empty."""
+    """The optimizer's state for weights and biases, in their layout; unused slots are empty."""
 
     w1: np.ndarray
     w2: np.ndarray
@@ -29,7 +29,7 @@ class Slots(NamedTuple):
 
 
 class Recipe(NamedTuple):
-    """What stays the same from step to step."""
+    """What is the same from step to step."""
 
     batch: int
     loss: int
@@ -46,8 +46,8 @@ class Totals(NamedTuple):
     """What came of it. Row results are summed in row order, so they do not depend on threads either."""
 
     row_loss: np.ndarray         # float64 (batch,)
-    row_right: np.ndarray        # float64 (batch,)
-    sums: np.ndarray             # float64 (5,): Σ loss, Σ right, Σ weights, steps, first of them to fail
+    row_correct: np.ndarray        # float64 (batch,)
+    sums: np.ndarray             # float64 (5,): Σ loss, Σ correct, Σ weights, steps, first of them to fail
 
 
 @inlined
@@ -83,7 +83,7 @@ def train_steps(thread, threads, control, net, slots, work, data, order, rates, 
         step_number = steps_before + s - first
         weight_sum = batch_weight(data, order, start, m)
         rows, first_row = order, start
-        if work.arranged.size > 0 and data.labels.size > 0:      # by each thread for itself: no meeting
+        if work.arranged.size > 0 and data.labels.size > 0:      # by each thread for itself: no barrier
             rows, first_row = work.arranged, thread * (work.arranged.size // threads)
             outputs = net.table[net.table.shape[0] - 1, N_OUT]
             arrange(data.labels, order, start, m, outputs, rows, first_row)
@@ -94,7 +94,7 @@ def train_steps(thread, threads, control, net, slots, work, data, order, rates, 
                 break
             real = forward_block(net, work, data, rows, row, first_row, m, thread, recipe.seed, step_number)
             loss_block(net, work, data, rows, row, first_row, real, thread, recipe.loss, recipe.loss_parameter,
-                       weight_sum, totals.row_loss, totals.row_right)
+                       weight_sum, totals.row_loss, totals.row_correct)
             backward_block(net, work, row, real, thread)
         if not barrier(control, threads):
             return
@@ -116,7 +116,7 @@ def train_steps(thread, threads, control, net, slots, work, data, order, rates, 
         if thread == 0:
             for r in range(m):
                 totals.sums[0] += totals.row_loss[r]
-                totals.sums[1] += totals.row_right[r]
+                totals.sums[1] += totals.row_correct[r]
             count_step(totals, weight_sum)
         if not barrier(control, threads):
             return
@@ -125,7 +125,7 @@ def train_steps(thread, threads, control, net, slots, work, data, order, rates, 
 @loop_entry
 def infer_blocks(thread, threads, control, net, work, data, order, loss, parameter, rows, block_sums, totals, out):
     """Inference on `rows` rows: the outputs into out (rows, outputs), or, where out is (0, 0), their losses,
-    right answers and weights summed over each block of rows into block_sums (blocks, 3)."""
+    correct and weights summed over each block of rows into block_sums (blocks, 3)."""
     mine = thread * work.block
     while True:
         block = take(control, ROWS_TAKEN)
@@ -138,10 +138,10 @@ def infer_blocks(thread, threads, control, net, work, data, order, loss, paramet
             _copy_out(net, work, mine, start, real, out)
             continue
         loss_block(net, work, data, order, mine, start, real, thread, loss, parameter, float(rows),
-                   totals.row_loss, totals.row_right)
+                   totals.row_loss, totals.row_correct)
         for r in range(mine, mine + real):
             block_sums[block, 0] += totals.row_loss[r]
-            block_sums[block, 1] += totals.row_right[r]
+            block_sums[block, 1] += totals.row_correct[r]
             block_sums[block, 2] += data.weights[start + r] if data.weights.size > 0 else 1.0
     barrier(control, threads)
 

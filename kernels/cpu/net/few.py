@@ -49,10 +49,10 @@ def _input(data, start, count, scratch):
     """Numbers start .. start + count - 1 of X, scaled: where they lie if they are what the net takes, or a copy."""
     if data.itemsize > 1 and data.scale == 1.0:
         return reinterpret(at(data.x, start * data.itemsize), scratch)
-    whole = count - count % lanes(scratch)
-    for i in range(0, whole, lanes(scratch)):
+    complete = count - count % lanes(scratch)
+    for i in range(0, complete, lanes(scratch)):
         store(scratch, i, input_vector(data, start, i, lanes(scratch), scratch))
-    for i in range(whole, count):
+    for i in range(complete, count):
         put(scratch, i, input_number(data, start, i, scratch))
     return scratch
 

@@ -14,7 +14,7 @@ from ..vector.functions import step_constants, without_decay
 from ..vector.panels import panel_width, panels
 from ..vector.pointers import at, constant, lanes
 from ..vector.simd import ROWS
-from .arguments import check_answers, check_apart, check_indices, check_rows
+from .arguments import check_apart, check_indices, check_labels, check_rows
 from .epoch import Slots, Totals
 from .layout import N_IN, N_OUT, WT, B, W, cache_aligned
 from .strategy import tasks_of
@@ -83,7 +83,7 @@ def _data(state, *arrays_and_rows):
 
 
 def batch_gradient(state, x, labels, targets, weights, rows, share):
-    """state.gradients = share × the gradient of one batch; returns (Σ wᵢ lᵢ, right, Σ w). Arguments: `kernels`."""
+    """state.gradients = share × the gradient of one batch; returns (Σ wᵢ lᵢ, correct, Σ w). Arguments: `kernels`."""
     if state.gradients is None:
         state.gradients = cache_aligned(state.net.w.size + state.net.b.size, state.dtype)
         # The same net and team; the rule that only sums, into slots that are state.gradients, and totals of its own.
@@ -99,7 +99,7 @@ def batch_gradient(state, x, labels, targets, weights, rows, share):
     if len(rows) > state.recipe.batch:
         raise ValueError(f"rows must be at most a batch of {state.recipe.batch}, got {len(rows)}")
     # What is in the arrays may change from call to call, so the labels of these rows are looked at every time.
-    check_answers(len(x), state.sizes[-1], state.recipe.loss, labels, targets, weights, rows)
+    check_labels(len(x), state.sizes[-1], state.recipe.loss, labels, targets, weights, rows)
     data, rows = _data(state, x, labels, targets, weights, rows)
     state.gradients[:] = 0
     if len(rows) == 0:

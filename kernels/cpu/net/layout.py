@@ -87,9 +87,9 @@ def to_panels(flat, table, w, wt, b):
         if layer > 0 and wt.size > 0:
             pt = at(wt, table[layer, WT])
             for r in range(n_in):
-                place = (r // width) * n_out * width + r % width
+                offset = (r // width) * n_out * width + r % width
                 for c in range(n_out):
-                    put(pt, place + c * width, get(source, r * n_out + c))
+                    put(pt, offset + c * width, get(source, r * n_out + c))
         for c in range(n_out):
             put(pb, c, get(source, n_in * n_out + c))
 

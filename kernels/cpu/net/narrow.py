@@ -47,7 +47,7 @@ class NarrowWork(NamedTuple):
     rows: np.ndarray             # (threads, ...) scratch: rows of outputs, and a lane each of labels, scales, losses
     w: np.ndarray                # (chunks, weights) Σ dW of a chunk, in panels
     b: np.ndarray                # (chunks, biases)
-    sums: np.ndarray             # (chunks, 2) float64: Σ loss, Σ right
+    sums: np.ndarray             # (chunks, 2) float64: Σ loss, Σ correct
 
 
 # ------------------------------------------------------------------------------- a block of rows
@@ -106,10 +106,10 @@ def _backward(net, layer, dz, slopes, tile):
 
 @outlined
 def _loss(recipe, data, order, first, present, n_out, features, weight_sum, y, dz, scratch, sums):
-    """Losses of a panel's rows added to sums (loss, right), and dz = gradient · slopes; y becomes the gradient."""
+    """Losses of a panel's rows added to sums (loss, correct), and dz = gradient · slopes; y becomes the gradient."""
     width, count = panel_width(y), lanes(y)
     labels = step(scratch, count * features)
-    weights, scales, losses, right = (step(labels, width), step(labels, 2 * width), step(labels, 3 * width),
+    weights, scales, losses, correct = (step(labels, width), step(labels, 2 * width), step(labels, 3 * width),
                                       step(labels, 4 * width))
     for v in range(0, width, count):
         store(weights, v, select(first_lanes(present - v, y), broadcast(1.0, y), 0.0))
@@ -125,24 +125,24 @@ def _loss(recipe, data, order, first, present, n_out, features, weight_sum, y, d
         for i in range(present):
             put(labels, i, data.labels[order[first + i]])
     if recipe.loss == SOFTMAX_CROSS_ENTROPY and data.labels.size > 0:
-        softmax_label_panel(y, n_out, labels, scales, losses, right)
+        softmax_label_panel(y, n_out, labels, scales, losses, correct)
     else:
         for v in range(0, width, count):
             _loss_by_rows(recipe, data, order, first + v, min(present - v, count), n_out, features, step(y, v), scratch,
-                          step(scales, v), step(losses, v), step(right, v))
+                          step(scales, v), step(losses, v), step(correct, v))
     if data.weights.size > 0:
         for i in range(present):         # in float64 as well: a loss of 4 times a weight of 1e38 is infinite in float32
             sums[0] += np.float64(get(losses, i)) * get(weights, i)
     for v in range(0, width, count):
         if data.weights.size == 0:
             sums[0] += sum_lanes(load(losses, v) * load(weights, v))
-        sums[1] += sum_lanes(select(first_lanes(present - v, y), load(right, v), 0.0))
+        sums[1] += sum_lanes(select(first_lanes(present - v, y), load(correct, v), 0.0))
     for i in range(0, n_out * width, count):
         store(dz, i, load(y, i) * load(dz, i))
 
 
 @outlined
-def _loss_by_rows(recipe, data, order, first, present, n_out, features, y, scratch, scales, losses, right):
+def _loss_by_rows(recipe, data, order, first, present, n_out, features, y, scratch, scales, losses, correct):
     """The other losses: outputs back into rows, a row at a time, gradients into lanes again."""
     width, count = panel_width(y), lanes(y)
     for c in range(0, features, count):
@@ -155,7 +155,7 @@ def _loss_by_rows(recipe, data, order, first, present, n_out, features, y, scrat
             value, good = loss_row(recipe.loss, recipe.loss_parameter, z, width, n_out, label,
                                    at(data.targets, row * data.targets.shape[1]), get(scales, i), z)
             put(losses, i, value)
-            put(right, i, good)
+            put(correct, i, good)
         else:
             put(losses, i, 0.0)
             for c in range(0, features, count):

@@ -5,7 +5,7 @@ A step has two phases, each shared among the threads by counters, with a barrier
               Rows do not need each other, so nobody waits between layers.
     weights   the in-features of one panel: dW = hᵀ dz over the whole batch, one tile at a time, and the
               optimizer at once on the tile: the gradient never goes to memory.
-Each number is computed whole by one thread, in an order set by the shapes: the bits do not depend on threads.
+Each number is computed by one thread alone, in an order set by the shapes: the bits do not depend on threads.
 
 During forward the slope f'(z) goes to the dz buffer (times the dropout factor, where there is dropout); backward
 multiplies it by dz Wᵀ in place. So one rule serves every activation, also those whose output does not tell
@@ -69,7 +69,7 @@ class Work(NamedTuple):
 
 
 class Data(NamedTuple):
-    """Rows to train on or to judge by."""
+    """Rows to train on or to evaluate on."""
 
     x: np.ndarray                # the bytes of X, row-major
     itemsize: int                # 1: uint8; else X has the net's dtype
@@ -219,12 +219,12 @@ def row_weight(data, row):
 
 
 @outlined
-def loss_block(net, work, data, order, first, start, real, thread, loss, parameter, weight_sum, row_loss, row_right):
+def loss_block(net, work, data, order, first, start, real, thread, loss, parameter, weight_sum, row_loss, row_correct):
     """Losses of the block's rows, and their gradient in place of the outputs."""
     last = net.table.shape[0] - 1
     n_out, width = net.table[last, N_OUT], panel_width(at(net.w, 0))
     if loss == SOFTMAX_CROSS_ENTROPY and data.labels.size > 0 and n_out <= width:
-        _loss_lanes(net, work, data, order, first, start, real, thread, weight_sum, row_loss, row_right)
+        _loss_lanes(net, work, data, order, first, start, real, thread, weight_sum, row_loss, row_correct)
         return
     capacity = work.rows
     for r in range(first, first + real):
@@ -233,14 +233,14 @@ def loss_block(net, work, data, order, first, start, real, thread, loss, paramet
         weight = row_weight(data, row)
         y = at(work.h, net.table[last, Y] + r * width)
         scale = weight / weight_sum if weight_sum > 0.0 else 0.0
-        value, right = loss_row(loss, parameter, y, capacity * width, n_out, label,
+        value, correct = loss_row(loss, parameter, y, capacity * width, n_out, label,
                                 at(data.targets, row * data.targets.shape[1]), constant(scale, y), y)
         row_loss[r] = value * weight
-        row_right[r] = right
+        row_correct[r] = correct
 
 
 @inlined
-def _loss_lanes(net, work, data, order, first, start, real, thread, weight_sum, row_loss, row_right):
+def _loss_lanes(net, work, data, order, first, start, real, thread, weight_sum, row_loss, row_correct):
     """Softmax cross-entropy with labels where the outputs fit in a panel: a lane for each row, 10 times faster than a
     row at a time. Lanes without a row have scale 0, hence gradient 0."""
     last = net.table.shape[0] - 1
@@ -248,7 +248,7 @@ def _loss_lanes(net, work, data, order, first, start, real, thread, weight_sum, 
     z = at(work.tiles, thread * work.tiles.shape[1])
     count = lanes(z)
     labels = step(z, width * width)
-    scales, losses, right = step(labels, width), step(labels, 2 * width), step(labels, 3 * width)
+    scales, losses, correct = step(labels, width), step(labels, 2 * width), step(labels, 3 * width)
     for r in range(first, first + real, width):
         present = min(width, first + real - r)
         for v in range(0, width, count):
@@ -261,14 +261,14 @@ def _loss_lanes(net, work, data, order, first, start, real, thread, weight_sum, 
         for c in range(0, n_out, count):
             for v in range(0, width, count):
                 transpose(step(y, v * width + c), width, step(z, c * width + v), width)
-        softmax_label_panel(z, n_out, labels, scales, losses, right)
+        softmax_label_panel(z, n_out, labels, scales, losses, correct)
         for c in range(0, n_out, count):
             for v in range(0, width, count):
                 transpose(step(z, c * width + v), width, step(y, v * width + c), width)
         for i in range(present):
             row = order[start + r + i] if order.size > 0 else start + r + i
             row_loss[r + i] = get(losses, i) * row_weight(data, row)
-            row_right[r + i] = get(right, i)
+            row_correct[r + i] = get(correct, i)
 
 
 @outlined

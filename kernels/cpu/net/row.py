@@ -26,6 +26,7 @@ from numba.extending import NativeValue, box, intrinsic, lower_builtin, overload
 from numba.np.arrayobj import populate_array
 
 from ... import activations as codes
+from ...flat import views
 from ..jit import _OPTIONS, entry, inlined, outlined, source_stamp
 from ..tile.gemm import SUM_BLOCK
 from ..tile.loss_rows import softmax_row
@@ -91,23 +92,21 @@ def packed_size(sizes, dtype):
 
 def pack(parameters, sizes, scale, clipping):
     """The weights in this module's layout; the input's scale goes into the first layer's W, clipping to the end."""
-    parts, start, vector = [], 0, VECTOR_BYTES // parameters.itemsize
-    for n_in, n_out in pairwise(sizes):
+    parts, vector = [], VECTOR_BYTES // parameters.itemsize
+    for weights, biases in zip(*views(parameters, sizes), strict=True):
+        n_in, n_out = weights.shape
         w = np.zeros((n_in, round_up(n_out, vector)), parameters.dtype)
         b = np.zeros(w.shape[1], parameters.dtype)
-        middle = start + n_in * n_out
-        w[:, :n_out] = parameters[start:middle].reshape(n_in, n_out)
-        b[:n_out] = parameters[middle:middle + n_out]
-        if start == 0:
+        w[:, :n_out], b[:n_out] = weights, biases
+        if not parts:
             w = (w * np.float64(scale)).astype(parameters.dtype)
-        start = middle + n_out
         grouped = w.shape[1] // (GROUP * vector) * GROUP * vector
         for columns, width in ((w[:, :grouped], GROUP * vector), (w[:, grouped:], vector)):
             parts.append(columns.reshape(n_in, -1, width).transpose(1, 0, 2).reshape(-1))
         parts.append(b)
     if clipping is not None:
         numbers = np.concatenate([np.ravel(part).astype(np.float64) for part in clipping])
-        parts.append(numbers.view(parameters.dtype))  # at an even place: the vectors before it are whole
+        parts.append(numbers.view(parameters.dtype))  # at an even offset: the vectors before it are whole
     packed = cache_aligned(sum(part.size for part in parts), parameters.dtype)
     np.concatenate(parts, out=packed)
     return packed
@@ -122,7 +121,7 @@ def _restore(sizes, activations, clips, packed):
 # ------------------------------------------------------------------------------- the Numba type
 
 class RowNetType(types.Type):
-    """`stamp`: the kernels' sources; code that others compiled for an older layout must not meet new weights."""
+    """`stamp`: the kernels' sources; code that others compiled for an older layout must not read new weights."""
 
     def __init__(self, dtype, sizes, activations, clips, stamp):
         self.dtype_name, self.sizes, self.activations, self.clips, self.stamp = dtype, sizes, activations, clips, stamp
@@ -257,11 +256,11 @@ def _layer(element, used):
         t0, t1, t2, t3 = zero, zero, zero, zero                # the sums of whole blocks
         for first in range(0, n_in, SUM_BLOCK):
             for i in range(first, min(n_in, first + SUM_BLOCK)):
-                value, place = broadcast(element(x, i, w), w), i * GROUP * v
-                s0 = fma(load(w, place), value, s0)
-                s1 = fma(load(w, place + v), value, s1)
-                s2 = fma(load(w, place + 2 * v), value, s2)
-                s3 = fma(load(w, place + 3 * v), value, s3)
+                value, offset = broadcast(element(x, i, w), w), i * GROUP * v
+                s0 = fma(load(w, offset), value, s0)
+                s1 = fma(load(w, offset + v), value, s1)
+                s2 = fma(load(w, offset + 2 * v), value, s2)
+                s3 = fma(load(w, offset + 3 * v), value, s3)
             t0, t1, t2, t3 = t0 + s0, t1 + s1, t2 + s2, t3 + s3
             s0, s1, s2, s3 = zero, zero, zero, zero
         store(y, 0, activation(code, t0))
@@ -276,13 +275,13 @@ def _layer(element, used):
         total = zero                                           # of whole blocks
         for first in range(0, n_in, SUM_BLOCK):
             limit = min(n_in, first + SUM_BLOCK)
-            whole = limit - limit % GROUP
-            for i in range(first, whole, GROUP):
+            complete = limit - limit % GROUP
+            for i in range(first, complete, GROUP):
                 s0 = fma(load(w, i * v), element(x, i, w), s0)
                 s1 = fma(load(w, (i + 1) * v), element(x, i + 1, w), s1)
                 s2 = fma(load(w, (i + 2) * v), element(x, i + 2, w), s2)
                 s3 = fma(load(w, (i + 3) * v), element(x, i + 3, w), s3)
-            for i in range(whole, limit):
+            for i in range(complete, limit):
                 s0 = fma(load(w, i * v), element(x, i, w), s0)
             total = total + ((s0 + s1) + (s2 + s3))
             s0, s1, s2, s3 = zero, zero, zero, zero
@@ -320,7 +319,7 @@ def _clipped(minus):
     @outlined
     def clipped(row, count, clipping, out):
         """out = s / √(1 + (s / clip)²), s = (row - center) factor held within ±FARTHEST; NaN stays NaN. In float64: a
-        row rounded to float32 before it is centred would lose what is small beside the center."""
+        row rounded to float32 before it is centred would lose what is small next to the center."""
         clip = get(clipping, 2 * count)
         for i in range(count):
             s = minus(row[i], get(clipping, i)) * get(clipping, count + i)

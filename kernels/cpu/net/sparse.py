@@ -19,7 +19,7 @@ def room_for_lists(n_in, batch, block, width):
 
 @outlined
 def list_inputs(nonzero, rows, n, width, index):
-    """In-features that any of ROWS neighbouring rows has: how many, their places in x, and, n + LIST_SLACK further on,
+    """In-features that any of ROWS neighbouring rows has: how many, their positions in x, and, n + LIST_SLACK further,
     in w."""
     count = 0
     for q in range((n + width - 1) // width):
@@ -37,16 +37,16 @@ def list_inputs(nonzero, rows, n, width, index):
 
 @outlined
 def list_rows(nonzero, m, one, other, width, index):
-    """Rows that have any of the in-features of two quads: their places in a panel; after m numbers, how many."""
+    """Rows that have any of the in-features of two quads: their positions in a panel; after m numbers, how many."""
     capacity = nonzero.shape[1]
     first, second = at(nonzero, one * QUAD // width * capacity), at(nonzero, other * QUAD // width * capacity)
     marks_1, marks_2 = _quad_bits(one, width), _quad_bits(other, width)
-    count, whole = 0, m - m % lanes(index)
-    for r in range(0, whole, lanes(index)):
+    count, complete = 0, m - m % lanes(index)
+    for r in range(0, complete, lanes(index)):
         here = (load(reinterpret(first, index), r) & marks_1 | load(reinterpret(second, index), r) & marks_2) != 0
         store(index, count, compress(ramp(r, index) * width, here))
         count += count_bits(mask_bits(here))
-    for r in range(whole, m):
+    for r in range(complete, m):
         put(index, count, r * width)             # writing first and counting after needs no branch
         count += 1 if (get(first, r) & marks_1) | (get(second, r) & marks_2) != 0 else 0
     put(index, m, count)
@@ -60,14 +60,14 @@ def _quad_bits(quad, width):
 @outlined
 def pack_rows(h, capacity, one, other, width, index, count, packed):
     """The listed rows of two quads of in-features, side by side: what a tile reads of them."""
-    first, second = quad_place(one, capacity, width), quad_place(other, capacity, width)
+    first, second = quad_offset(one, capacity, width), quad_offset(other, capacity, width)
     for t in range(count):
         copy_quad(h, first + get(index, t), packed, t * ROWS)
         copy_quad(h, second + get(index, t), packed, t * ROWS + QUAD)
 
 
 @inlined
-def quad_place(quad, rows, width):
+def quad_offset(quad, rows, width):
     """Where a quad of in-features begins in panels of so many rows."""
     return quad * QUAD // width * rows * width + quad * QUAD % width
 

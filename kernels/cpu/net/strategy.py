@@ -1,7 +1,7 @@
 """How a net is trained: on panels, on panels with zeros stepped over, or narrow. Chosen here, once a state, and logged.
 
 What decides the bits of a training is decided by what is declared, sizes, batch and dropout, and never by the data: a
-run that is resumed meets other rows first. Whether zeros are stepped over is the one thing that the data decide; it
+run that is resumed sees other rows first. Whether zeros are stepped over is the one thing that the data decide; it
 changes no bits.
 """
 import logging
@@ -52,7 +52,7 @@ class Strategy(NamedTuple):
 
 
 def choose(sizes, recipe, dropout, dtype, x):
-    """The `Strategy` for a net and the data it meets first."""
+    """The `Strategy` for a net and the data it sees first."""
     if is_narrow(sizes, recipe.batch) and not dropout.any():
         chosen = Strategy("narrow", f"at most {NARROW_WIDTH} units a layer, few weights and no dropout",
                           train_narrow_steps, make_narrow_work, lambda sizes: sizes[1:])
@@ -79,7 +79,7 @@ def is_narrow(sizes, batch):
 
 
 def fits_lists(sizes, batch, dtype):
-    """Whether the lists of what is not zero can hold all places, which are of 32 bits."""
+    """Whether the lists of what is not zero can hold all positions, which are of 32 bits."""
     _, need = plan(sizes, (0,) * (len(sizes) - 1), batch, dtype)
     return max(need.activations, need.weights) < 1 << 31
 

@@ -11,16 +11,17 @@ from typing import NamedTuple
 import numpy as np
 
 from ... import activations, update_rules
+from ...flat import n_parameters
 from ...losses import SOFTMAX_CROSS_ENTROPY
 from ..threads import SERIAL_FLOPS, Pace, Team, choose_threads
 from ..vector.panels import python_panel_width
 from ..vector.simd import ROWS
 from .arguments import (
     as_tuple,
-    check_answers,
     check_apart,
     check_flat,
     check_indices,
+    check_labels,
     check_layers,
     check_net,
     check_recipe,
@@ -121,9 +122,9 @@ def make_data(x, scale, labels, targets, weights, dtype):
 
 
 def train_epoch(state, x, labels, targets, weights, order, rates):
-    """One pass over the rows `order`; returns (Σ wᵢ lᵢ, right answers, Σ w). Arguments: `kernels`."""
+    """One pass over the rows `order`; returns (Σ wᵢ lᵢ, correct, Σ w). Arguments: `kernels`."""
     check_rows(x, state.sizes[0], state.dtype)
-    check_answers(len(x), state.sizes[-1], state.recipe.loss, labels, targets, weights)
+    check_labels(len(x), state.sizes[-1], state.recipe.loss, labels, targets, weights)
     check_indices("order", order, len(x))
     if len(rates) != -(-len(order) // state.recipe.batch):
         raise ValueError(f"rates must be one for each of the {-(-len(order) // state.recipe.batch)} batches, "
@@ -161,9 +162,9 @@ def run_epoch(state, data, order, rates):
 
 
 def evaluate(state, x, labels, targets, weights):
-    """Loss and right answers without training: (Σ wᵢ lᵢ, right answers, Σ w)."""
+    """Loss and correct rows without training: (Σ wᵢ lᵢ, correct, Σ w)."""
     check_rows(x, state.sizes[0], state.dtype)
-    check_answers(len(x), state.sizes[-1], state.recipe.loss, labels, targets, weights)
+    check_labels(len(x), state.sizes[-1], state.recipe.loss, labels, targets, weights)
     data = make_data(x, state.scale, labels, targets, weights, state.dtype)
     if state.inference is None:
         state.inference = make_inference(state.sizes, state.activations, state.dtype, state.threads,
@@ -188,7 +189,7 @@ class _Facts(NamedTuple):
 def _net_of(sizes, activations):
     sizes = tuple(map(int, sizes))
     check_layers(sizes, activations)
-    return _Facts(sum((n_in + 1) * n_out for n_in, n_out in pairwise(sizes)), max(sizes), np.array(sizes, np.int64),
+    return _Facts(n_parameters(sizes), max(sizes), np.array(sizes, np.int64),
                   np.array(activations, np.int64))
 
 
@@ -253,24 +254,20 @@ def _infer_serially(parameters, facts, x, scale, out):
 
 def read_parameters(state, parameters):
     """Copies the weights out into the flat layout."""
-    check_flat("parameters", parameters, n_parameters(state), state.dtype, written=True)
+    check_flat("parameters", parameters, n_parameters(state.sizes), state.dtype, written=True)
     from_panels(parameters, state.net.table, state.net.w, state.net.b)
 
 
 def write_parameters(state, parameters):
     """Puts other weights in."""
-    check_flat("parameters", parameters, n_parameters(state), state.dtype)
+    check_flat("parameters", parameters, n_parameters(state.sizes), state.dtype)
     to_panels(as_input(parameters, state.dtype), state.net.table, state.net.w, state.net.wt, state.net.b)
-
-
-def n_parameters(state):
-    return sum((n_in + 1) * n_out for n_in, n_out in pairwise(state.sizes))
 
 
 def check_slots(state, s1, s2, written=False):
     used = update_rules.SLOTS[state.recipe.rule]
     for slot, (name, array) in enumerate((("s1", s1), ("s2", s2))):
-        check_flat(name, array, n_parameters(state) if used > slot else 0, state.dtype, written)
+        check_flat(name, array, n_parameters(state.sizes) if used > slot else 0, state.dtype, written)
 
 
 def read_optimizer(state, s1, s2):

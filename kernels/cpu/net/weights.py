@@ -16,7 +16,7 @@ from ..vector.panels import panel_width, panels
 from ..vector.pointers import at, broadcast, constant, fetch, get, lanes, load, put, step, store
 from ..vector.simd import QUAD, ROWS, VECTOR_BYTES
 from .layout import DZ, N_IN, N_OUT, WT, B, W, X
-from .sparse import list_of, list_rows, pack_rows, quad_place
+from .sparse import list_of, list_rows, pack_rows, quad_offset
 
 LINE_BYTES = 64                  # of cache
 
@@ -79,7 +79,7 @@ def update_quads(net, slots, work, q, m, thread, rule, l2, constants):
             if last > 0:
                 packed_quads_tile(packed, dz, listed, columns, get(listed, m), tile)
             else:
-                quads_tile(step(h, quad_place(one, capacity, width)), step(h, quad_place(other, capacity, width)),
+                quads_tile(step(h, quad_offset(one, capacity, width)), step(h, quad_offset(other, capacity, width)),
                            listed, dz, columns, get(listed, m), tile)
             _apply_quad(net, slots, block, n_in, one, tile, p < last, columns, rule, l2, constants)
             if other != one:

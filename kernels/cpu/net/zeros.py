@@ -19,10 +19,10 @@ def has_zeros_to_skip(x, rows=SAMPLED_ROWS):
     """Whether enough of X is zero that groups of ROWS rows, and of ROWS columns, often are zero throughout: in a sample
     of so many rows."""
     sample = sampled(x, max(1, min(rows, SAMPLED_ROWS)))
-    whole = len(sample) // ROWS * ROWS
-    if whole == 0:
+    complete = len(sample) // ROWS * ROWS
+    if complete == 0:
         return False
-    tiles = sample[:whole].reshape(-1, ROWS, sample.shape[1]).any(axis=1)
+    tiles = sample[:complete].reshape(-1, ROWS, sample.shape[1]).any(axis=1)
     return tiles.mean() < SPARSE_SHARE
 
 
@@ -36,7 +36,7 @@ def pair_quads(x):
     Notes
     -----
     Greedy: always the two that the most rows of a sample have together. In images that is the quad above or below: of
-    MNIST's steps 0.32 are left, 0.39 with the quad beside.
+    MNIST's steps 0.32 are left, 0.39 with the next quad.
     """
     quads = -(-x.shape[1] // QUAD)
     if quads > PAIRED_QUADS:

@@ -1,7 +1,7 @@
 """The dense layer on plain row-major arrays: y = f(x W + b) and its gradients.
 
 The reference twins are in `kernels.reference.dense`. Training uses the same tiles on panels (`network`);
-these are the operations for everybody else: callable from Python and from other people's compiled
+these are the operations for everybody else: callable from Python and from other compiled
 code, every shape checked, since what follows works on raw memory.
 """
 import numpy as np
@@ -14,7 +14,7 @@ from ..vector.functions import slope_vector
 from ..vector.panels import panel_width, panels
 from ..vector.pointers import at, get, keep_alive, lanes, load_first, next_line, put, step, store, store_first
 from ..vector.simd import ROWS
-from .operands import apart, contiguous, operand, output, same_start, whole
+from .operands import apart, contiguous, integer, operand, output, same_start
 
 ELEMENTWISE, TRAINABLE = codes.ELEMENTWISE, codes.TABLE.codes(lambda record: record.trainable)
 # Packing a panel of B is a pass over it: it pays from three tiles of rows on, later where B stays in the first level of
@@ -53,7 +53,7 @@ def dense_forward(x, w, b, activation, y=None):
     operand(x, 2, "dense_forward: x")
     operand(w, 2, "dense_forward: w")
     operand(b, 1, "dense_forward: b")
-    whole(activation, "dense_forward: activation")
+    integer(activation, "dense_forward: activation")
     m, k = x.shape
     n = w.shape[1]
     if y is None:
@@ -112,7 +112,7 @@ def dense_backward(x, w, y, dy, activation, dz, dx, dw, db):
     operand(w, 2, "dense_backward: w")
     operand(y, 2, "dense_backward: y")
     operand(dy, 2, "dense_backward: dy")
-    whole(activation, "dense_backward: activation")
+    integer(activation, "dense_backward: activation")
     output(dz, 2, "dense_backward: dz")
     output(dx, 2, "dense_backward: dx")
     output(dw, 2, "dense_backward: dw")

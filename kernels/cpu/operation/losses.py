@@ -6,7 +6,7 @@ from ..jit import inlined, operation
 from ..tile.loss_rows import loss_row
 from ..vector.panels import panel_width
 from ..vector.pointers import at, constant
-from .operands import apart, contiguous, indices, operand, output, same_start, whole
+from .operands import apart, contiguous, indices, integer, operand, output, same_start
 
 ELEMENTWISE = codes.ELEMENTWISE
 
@@ -154,7 +154,7 @@ def pointwise_loss(loss, parameter, z, targets, weights, dz):
     Cost: a few flops a number (POISSON: an exponential and a logarithm); 3 m n numbers. Sources: Huber 1964,
     Koenker & Bassett 1978, McCullagh & Nelder 1989.
     """
-    whole(loss, "pointwise_loss: loss")
+    integer(loss, "pointwise_loss: loss")
     if loss not in ELEMENTWISE:
         raise ValueError("pointwise_loss: loss must be a code of kernels.losses.ELEMENTWISE")
     if weights is None:

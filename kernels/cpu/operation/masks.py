@@ -6,7 +6,7 @@ from ..jit import inlined, operation
 from ..tile.masks import M0, M1, W0, W1, four_rows, keep_threshold
 from ..vector.pointers import at, lanes, load_first, store_first
 from ..vector.simd import select, words_at_least
-from .operands import apart, contiguous, operand, output, same_start, whole
+from .operands import apart, contiguous, integer, operand, output, same_start
 
 
 @operation
@@ -33,7 +33,7 @@ def dropout(x, rate, seed, step, layer, y=None):
     ----------
     x, y : (m, n) float32 or float64, C-contiguous. y may be x, and is allocated if left out.
     rate : float, 0 <= rate < 1, the expected share of zeros.
-    seed, step, layer : int, the place of this mask: the same place gives the same mask.
+    seed, step, layer : int, the position of this mask: the same position gives the same mask.
 
     Raises
     ------
@@ -48,9 +48,9 @@ def dropout(x, rate, seed, step, layer, y=None):
         y = np.empty(x.shape, x.dtype)
     operand(x, 2, "dropout: x")
     output(y, 2, "dropout: y")
-    whole(seed, "dropout: seed")
-    whole(step, "dropout: step")
-    whole(layer, "dropout: layer")
+    integer(seed, "dropout: seed")
+    integer(step, "dropout: step")
+    integer(layer, "dropout: layer")
     if x.shape != y.shape:
         raise ValueError("dropout: y must have the shape of x")
     if not 0.0 <= rate < 1.0:

@@ -1,7 +1,7 @@
 """What every operation asks of its operands, before anything touches raw memory.
 
 From Python and from other people's compiled code alike. Dtype, dimensions, contiguity and writability are known when
-a call is compiled: `operand`, `output`, `indices` and `whole` cost nothing at run time, and raise a TypingError that
+a call is compiled: `operand`, `output`, `indices` and `integer` cost nothing at run time, and raise a TypingError that
 names the argument. Where the arrays lie shows at each call, in a comparison or two for each (pair): `contiguous`, and
 `apart`, the one rule for all operations: what is written shares no byte with any other operand, unless it may be that
 very operand. `net.arguments` does the same for the calls
@@ -63,7 +63,7 @@ def indices(typingctx, array, name):
 
 
 @intrinsic(prefer_literal=True)
-def whole(typingctx, number, name):
+def integer(typingctx, number, name):
     """Compile only for an integer."""
     if not isinstance(number, types.Integer | types.IntegerLiteral):
         raise TypingError(f"{_value(name)} must be a whole number, got {number}")

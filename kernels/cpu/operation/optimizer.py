@@ -4,7 +4,7 @@ from ..jit import operation
 from ..tile.epilogues import apply_rule
 from ..vector.functions import step_constants
 from ..vector.pointers import at, constant
-from .operands import apart, contiguous, operand, output, whole
+from .operands import apart, contiguous, integer, operand, output
 
 SLOTS = update_rules.SLOTS
 
@@ -30,8 +30,8 @@ def update(rule, hyper, learning_rate, step, w, g, s1, s2):
     Cost: a few flops a number; reads w, g and the slots used and writes w and the slots: 3 + 2 slots numbers each.
     Sources: those of the rules, in `update_rules`.
     """
-    whole(rule, "update: rule")
-    whole(step, "update: step")
+    integer(rule, "update: rule")
+    integer(step, "update: step")
     operand(hyper, 1, "update: hyper")
     output(w, 1, "update: w")
     operand(g, 1, "update: g")

@@ -67,12 +67,12 @@ def _rule_loop(formula, slots, moves):
 
     @inlined
     def loop(w, g, s1, s2, rows, count, step, l2, constants):
-        whole = count - count % lanes(w)
+        complete = count - count % lanes(w)
         for r in range(rows):
-            for i in range(r * step, r * step + whole, lanes(w)):
+            for i in range(r * step, r * step + complete, lanes(w)):
                 vector(w, g, s1, s2, i, lanes(w), l2, constants)
-            if whole < count:
-                vector(w, g, s1, s2, r * step + whole, count - whole, l2, constants)
+            if complete < count:
+                vector(w, g, s1, s2, r * step + complete, count - complete, l2, constants)
 
     return loop
 

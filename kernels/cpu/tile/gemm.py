@@ -194,13 +194,13 @@ def _make_tile(vectors, a_unit, b_panel, masked=False, blocks=True):
 
             def steps(how_many, row_at, b, prefetch):
                 def body(k, sums):
-                    place = builder.add(builder.mul(builder.lshr(k, const(shift)), a_panel),
+                    position = builder.add(builder.mul(builder.lshr(k, const(shift)), a_panel),
                                         builder.mul(builder.and_(k, const(emit.panel - 1)), a_step))
                     b_row = emit.at(b, builder.mul(k, b_step))
                     if how_many == UNROLL and b_panel:
                         emit.fetch(prefetch, builder.udiv(k, const(UNROLL)))
                     for u in range(how_many):
-                        sums = emit.step(sums, row_at, builder.add(place, builder.mul(const(u), a_step)),
+                        sums = emit.step(sums, row_at, builder.add(position, builder.mul(const(u), a_step)),
                                          emit.at(b_row, builder.mul(const(u), b_step)), masks)
                     return sums
 
@@ -210,9 +210,9 @@ def _make_tile(vectors, a_unit, b_panel, masked=False, blocks=True):
                 here = emit.at(a, builder.mul(builder.lshr(first, const(shift)), a_panel))
                 operands = (emit.rows_of(here, row_step, rows), emit.at(b, builder.mul(first, b_step)),
                             emit.line_at(prefetch, builder.udiv(first, const(UNROLL))))
-                whole = builder.and_(count, const(-UNROLL))
-                sums = emit.loop(const(0), whole, UNROLL, emit.zeros(), steps(UNROLL, *operands))
-                return emit.loop(whole, count, 1, sums, steps(1, *operands))
+                complete = builder.and_(count, const(-UNROLL))
+                sums = emit.loop(const(0), complete, UNROLL, emit.zeros(), steps(UNROLL, *operands))
+                return emit.loop(complete, count, 1, sums, steps(1, *operands))
 
             if blocks:
                 emit.sum_in_blocks(count, c, block)
@@ -239,7 +239,7 @@ def _make_sparse_tile(vectors, reads):
             a, other, a_offsets, b, b_offsets, count, prefetch, c = args
             emit = _Emitter(builder, sig.args[0].dtype, vectors)
             if reads == "quads":
-                row_at = [emit.at(place, const(r)) for place in (a, other) for r in range(QUAD)]
+                row_at = [emit.at(start, const(r)) for start in (a, other) for r in range(QUAD)]
             else:
                 row_at = [emit.at(a, const(r * (emit.panel if reads == "rows" else 1))) for r in range(ROWS)]
 
@@ -249,10 +249,10 @@ def _make_sparse_tile(vectors, reads):
                 return builder.zext(builder.load(builder.gep(offsets, [t], source_etype=i32), typ=i32), I64)
 
             def body(t, sums):
-                place = builder.mul(t, const(ROWS)) if reads == "packed" else listed(a_offsets, t)
+                position = builder.mul(t, const(ROWS)) if reads == "packed" else listed(a_offsets, t)
                 if reads == "rows":
                     emit.fetch(prefetch, builder.udiv(t, const(2)))
-                return emit.step(sums, row_at, place, emit.at(b, listed(b_offsets, t)), None)
+                return emit.step(sums, row_at, position, emit.at(b, listed(b_offsets, t)), None)
 
             emit.sum_in_blocks(count, c, lambda first, count: emit.loop(
                 first, builder.add(first, count), 1, emit.zeros(), body))

@@ -3,7 +3,7 @@
 A row's element j lies (j // P) `panel` + j % P after its start: `panel` = P for a row-major row, rows · P for a
 row of a panel matrix, so the same code serves plug-in operations and training. Formulas: `kernels`.
 Each `*_row` turns outputs into gradients in place of `dz` (which may be the outputs themselves), scaled by
-wᵢ / Σ w, and returns the row's loss and how much of it was right.
+wᵢ / Σ w, and returns the row's loss and how much of it was correct.
 
 Sums over outputs run in blocks of SUM_BLOCK, as those of `gemm` do: a million classes are as accurate as a thousand.
 """
@@ -82,20 +82,20 @@ def softmax_row(z, panel, n, y):
 def softmax_label_row(z, panel, n, label, scale, dz):
     """Cross-entropy with a class index: loss log Σ e^z - z_label, dz = (p - onehot) · scale."""
     width = panel_width(z)
-    right = 1.0 if largest(z, panel, n) == label else 0.0
+    correct = 1.0 if largest(z, panel, n) == label else 0.0
     score = get(z, _offset(label, panel, width))
     highest, total = _exponentials(z, dz, panel, n)
     _scale_row(dz, constant(scale, z) / total, panel, n)
     here = _offset(label, panel, width)
     put(dz, here, get(dz, here) - constant(scale, z))
-    return math.log(total) - (score - highest), right
+    return math.log(total) - (score - highest), correct
 
 
 @outlined
-def softmax_label_panel(z, n, labels, scales, losses, right):
+def softmax_label_panel(z, n, labels, scales, losses, correct):
     """`softmax_label_row` for P rows, a lane each: z[j] of them lies at z + j P.
 
-    labels, scales, losses, right: P numbers each. Two vectors at a time hide half of what exp and log take to answer.
+    labels, scales, losses, correct: P numbers each. Two vectors at a time hide half of what exp and log take.
     """
     width, second = panel_width(z), lanes(z)
     label0, label1 = load(labels, 0), load(labels, second)
@@ -119,15 +119,15 @@ def softmax_label_panel(z, n, labels, scales, losses, right):
         store(z, j * width + second, load(z, j * width + second) * factor1 - select(label1 != j, 0.0, scale1))
     store(losses, 0, log(total0) - (score0 - top0))
     store(losses, second, log(total1) - (score1 - top1))
-    store(right, 0, select(best0 != label0, 0.0, broadcast(1.0, z)))
-    store(right, second, select(best1 != label1, 0.0, broadcast(1.0, z)))
+    store(correct, 0, select(best0 != label0, 0.0, broadcast(1.0, z)))
+    store(correct, second, select(best1 != label1, 0.0, broadcast(1.0, z)))
 
 
 @outlined
 def softmax_target_row(z, panel, n, t, scale, dz):
     """Cross-entropy with probabilities t (contiguous): loss Σ tⱼ (log Σ e^z - zⱼ), dz = (p Σ t - t) · scale."""
     width = panel_width(z)
-    right = 1.0 if largest(z, panel, n) == largest(t, width, n) else 0.0
+    correct = 1.0 if largest(z, panel, n) == largest(t, width, n) else 0.0
     mass, dot = constant(0.0, z), constant(0.0, z)
     top = get(z, _offset(largest(z, panel, n), panel, width))
     for first in range(0, n, SUM_BLOCK):
@@ -144,37 +144,37 @@ def softmax_target_row(z, panel, n, t, scale, dz):
     for j in range(0, n, lanes(z)):
         gradient = (_load(dz, j, panel, n) * factor - load_first(t, j, n - j)) * scale
         store_first(dz, _offset(j, panel, width), gradient, n - j)
-    return mass * math.log(total) - dot, right
+    return mass * math.log(total) - dot, correct
 
 
 @inlined
-def on_right_side(z, panel, n, t):
+def on_correct_side(z, panel, n, t):
     """The share of outputs that are on the same side of 0 as their targets are of 1/2."""
-    width, right = panel_width(z), 0.0
+    width, correct = panel_width(z), 0.0
     for j in range(n):
-        right += 1.0 if (get(z, _offset(j, panel, width)) > 0) == (get(t, j) > 0.5) else 0.0
-    return right / n
+        correct += 1.0 if (get(z, _offset(j, panel, width)) > 0) == (get(t, j) > 0.5) else 0.0
+    return correct / n
 
 
 @inlined
 def _softmax(parameter, z, panel, n, label, t, scale, dz):
     if label >= 0:
-        value, right = softmax_label_row(z, panel, n, label, scale, dz)
+        value, correct = softmax_label_row(z, panel, n, label, scale, dz)
     else:
-        value, right = softmax_target_row(z, panel, n, t, scale, dz)
-    return float(value), right
+        value, correct = softmax_target_row(z, panel, n, t, scale, dz)
+    return float(value), correct
 
 
 def _row_of(record):
-    """row(parameter, z, panel, n, label, t, scale, dz) -> (loss, right), float64."""
+    """row(parameter, z, panel, n, label, t, scale, dz) -> (loss, correct), float64."""
     if not record.elementwise:
         return _softmax
     mean, counts = _mean_over_outputs(of_numbers(record.element)), record.correct == "outputs"
 
     @inlined
     def row(parameter, z, panel, n, label, t, scale, dz):
-        right = on_right_side(z, panel, n, t) if counts else 0.0           # first: dz may be z
-        return float(mean(parameter, z, panel, n, t, scale, dz)), right
+        correct = on_correct_side(z, panel, n, t) if counts else 0.0           # first: dz may be z
+        return float(mean(parameter, z, panel, n, t, scale, dz)), correct
 
     return row
 
@@ -183,7 +183,7 @@ def _mean_over_outputs(element):
     """row(parameter, z, panel, n, t, scale, dz) -> the mean of l over the outputs; dz = l' · scale / n, where
     element(parameter, z, t) is (l, l') and parameter is float64.
 
-    The first block of the sum stands before the loop: within, it cost a net of 24-8-2 units 10 %; what is right as a
+    The first block of the sum stands before the loop: within, it cost a net of 24-8-2 units 10 %; what is correct as a
     second result cost it 20 %.
     """
 

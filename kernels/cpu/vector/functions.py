@@ -1,7 +1,7 @@
 """The formulas of the catalogue compiled for this machine, and the choice among them by code.
 
 What chooses among them by code is a `choice`, generated from the table. A code is compared once a tile or once a row,
-outside the loops, so a record costs what its arithmetic costs. Unknown codes are refused where people pass them; here
+outside the loops, so a record costs what its arithmetic costs. Unknown codes are refused where users pass them; here
 they compute nothing: zero.
 """
 import math

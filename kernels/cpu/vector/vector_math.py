@@ -65,9 +65,9 @@ def _exp32(x):
     p = fma(r, p, 0.5)
     p = fma(r, fma(r, p, 1.0), 1.0)
     # 2^n in two factors, so that n beyond the exponent range still gives denormals or inf.
-    whole = bits(shifted) - 0x4B400000
-    half = whole >> 1
-    return p * floats((half + 127) << 23) * floats((whole - half + 127) << 23)
+    exponent = bits(shifted) - 0x4B400000
+    half = exponent >> 1
+    return p * floats((half + 127) << 23) * floats((exponent - half + 127) << 23)
 
 
 @inlined
@@ -88,9 +88,9 @@ def _exp64(x):
     p = fma(r, p, 1.6666666666666666e-01)
     p = fma(r, p, 0.5)
     p = fma(r, fma(r, p, 1.0), 1.0)
-    whole = bits(shifted) - 0x4338000000000000
-    half = whole >> 1
-    return p * floats((half + 1023) << 52) * floats((whole - half + 1023) << 52)
+    exponent = bits(shifted) - 0x4338000000000000
+    half = exponent >> 1
+    return p * floats((half + 1023) << 52) * floats((exponent - half + 1023) << 52)
 
 
 exp = _by_dtype("exp", _exp32, _exp64)
@@ -137,9 +137,9 @@ tanh = _by_dtype("tanh", _tanh32, _tanh64)
 
 @inlined
 def _log32(x):
-    whole = (bits(x) - 0x3F3504F3) >> 23                       # n, so that x / 2ⁿ lies between √½ and √2
-    n = numbers(whole)
-    f = floats(bits(x) - (whole << 23)) - 1.0
+    exponent = (bits(x) - 0x3F3504F3) >> 23                       # n, so that x / 2ⁿ lies between √½ and √2
+    n = numbers(exponent)
+    f = floats(bits(x) - (exponent << 23)) - 1.0
     z = f * f
     p = fma(f, 7.0376836292e-2, -1.1514610310e-1)
     p = fma(f, p, 1.1676998740e-1)
@@ -155,9 +155,9 @@ def _log32(x):
 
 @inlined
 def _log64(x):
-    whole = (bits(x) - 0x3FE6A09E667F3BCD) >> 52
-    n = numbers(whole)
-    f = floats(bits(x) - (whole << 52)) - 1.0
+    exponent = (bits(x) - 0x3FE6A09E667F3BCD) >> 52
+    n = numbers(exponent)
+    f = floats(bits(x) - (exponent << 52)) - 1.0
     z = f * f
     p = fma(f, 1.01875663804580931796e-4, 4.97494994976747001425e-1)
     p = fma(f, p, 4.70579119878881725854e0)
