@@ -32,6 +32,7 @@ from numba.core.registry import cpu_target
 from numba.core.serialize import dumps
 
 from .. import cache
+from ..cache import cache_folder
 from ..interrupts import delayed, hold_over_forks
 
 # Numba loads these when first needed: then Ctrl-C or a fork might meet them half loaded.
@@ -121,7 +122,7 @@ class _CodeFile:
     @staticmethod
     def folder():
         """A folder for each set of sources: two versions that run side by side keep their code apart. Or None."""
-        root = cache.cache_folder()
+        root = cache_folder()
         return root and root / source_stamp()[:16]
 
     @property
