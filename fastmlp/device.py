@@ -4,13 +4,14 @@ Imports nothing of ours but kernels, and each kernel package only when it is cho
 """
 import difflib
 import functools
+import importlib
 import logging
 import os
 import sys
 from importlib.util import find_spec
 
 from .kernels.cores import number_in_environment
-from .kernels.interrupts import import_module
+from .kernels.interrupts import importing
 
 log = logging.getLogger("fastmlp")
 
@@ -89,7 +90,7 @@ def broken(gpu):
     """Why no kernel runs on the GPU of that number, or None. The smallest is compiled there, once in a process: 0.1 s
     and what the driver takes to set itself up."""
     try:
-        import_module("fastmlp.kernels.cuda").on(gpu).philox(0, 0, 0, 0, 0, 0)
+        importlib.import_module("fastmlp.kernels.cuda").on(gpu).philox(0, 0, 0, 0, 0, 0)
     except Exception as error:           # NVVM, the linker, the driver: whatever may be missing or of the wrong version
         log.warning("device='auto' takes the CPU, as kernels cannot be compiled for the GPU that CuPy sees; "
                     "device='cuda' shows where it fails: %s: %s", type(error).__name__, error)
@@ -136,19 +137,22 @@ def gpu_of(device):
 def kernels(device="auto"):
     """The kernel package of a device; for one of several GPUs, the package bound to it."""
     name, _ = choose(device)
-    return _package(name)
+    return _package(name) if name.startswith("cuda") else _host_package(name)
 
 
-@functools.cache                         # also for what predicts when the interpreter no longer imports anything
 def _package(name):
     try:
-        package = import_module(f"fastmlp.kernels.{name.partition(':')[0]}")
-        if name == "cpu":
-            import_module("fastmlp.kernels.cpu.jit")       # Numba, now: whatever is wrong with it shows here
+        with importing():
+            package = importlib.import_module(f"fastmlp.kernels.{name.partition(':')[0]}")
+            if name == "cpu":
+                importlib.import_module("fastmlp.kernels.cpu.jit")     # Numba, now: what is wrong with it shows here
         return package.on(_index(name)) if name.startswith("cuda") else package
     except ImportError as error:
         raise RuntimeError(f"device={name!r} cannot be used here: {error}; "
                            "device='reference' needs NumPy only") from error
+
+
+_host_package = functools.cache(_package)    # also for what predicts when the interpreter imports nothing any more
 
 
 def check_precision(precision, device, dtype):

@@ -58,8 +58,9 @@ def _delay(after):
             _delaying = True
 
 
-def import_module(name, package=None):
-    """importlib.import_module, whole."""
+@contextlib.contextmanager
+def importing():
+    """For imports: signals and forks of other threads wait until it ends."""
     me = threading.get_ident()
     with delayed():
         if me not in _importing:
@@ -68,9 +69,15 @@ def import_module(name, package=None):
         else:
             _importing.append(me)
         try:
-            return importlib.import_module(name, package)
+            yield
         finally:
             _importing.remove(me)
+
+
+def import_module(name, package=None):
+    """importlib.import_module, whole."""
+    with importing():
+        return importlib.import_module(name, package)
 
 
 # ------------------------------------------------------------------------------- forks

@@ -27,15 +27,14 @@ def two_gpus(monkeypatch):
             return simulated
 
     simulated = training_at("simulator")
+
     def import_module(name):
         return Package if name == "fastmlp.kernels.cuda" else importlib.import_module(name)
 
-    monkeypatch.setattr(device, "import_module", import_module)
-    for cached in (device.broken, device._package):
-        cached.cache_clear()
+    monkeypatch.setattr(device, "importlib", SimpleNamespace(import_module=import_module))
+    device.broken.cache_clear()
     yield asked
-    for cached in (device.broken, device._package):
-        cached.cache_clear()
+    device.broken.cache_clear()
 
 
 def test_auto_takes_a_gpu(two_gpus):
@@ -57,8 +56,8 @@ def test_auto_takes_the_cpu_where_no_kernel_compiles(two_gpus, monkeypatch, capl
             two_gpus.append(index)
             raise ImportError("nvidia-nvvm 13.5 is newer than nvidia-nvjitlink 13.0")
 
-    monkeypatch.setattr(device, "import_module", lambda name: Broken if "cuda" in name
-                        else importlib.import_module(name))
+    monkeypatch.setattr(device, "importlib", SimpleNamespace(import_module=lambda name: Broken if "cuda" in name
+                                                             else importlib.import_module(name)))
     for _ in range(2):
         name, reason = device.choose()
         assert (name, device.kernels().__name__) == ("cpu", "fastmlp.kernels.cpu")

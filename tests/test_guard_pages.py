@@ -18,7 +18,7 @@ from levels import LOWER_LEVELS
 from test_kernel_training import outcome
 
 from fastmlp.kernels import cpu
-from fastmlp.kernels.cpu.net import training
+from fastmlp.kernels.cpu.net import strategy, training
 from fastmlp.kernels.cpu.vector import simd
 
 PAGE = mmap.PAGESIZE
@@ -119,11 +119,11 @@ def test_kernels_stay_inside_their_operands(level, long):
 
 
 def filled(make, byte):
-    """`make` whose scratch is full of `byte` instead of zeros. `places` says where things lie: it is no scratch."""
+    """`make` whose scratch is full of `byte` instead of zeros. `layout` and `quads` are no scratch."""
     def make_filled(*arguments):
         work = make(*arguments)
         for name, array in work._asdict().items():
-            if isinstance(array, np.ndarray) and name not in ("places", "quads"):  # which are no scratch
+            if isinstance(array, np.ndarray) and name not in ("layout", "quads"):
                 array.view(np.uint8).fill(byte)
                 filled.count += array.size
         return work
@@ -134,10 +134,11 @@ def filled(make, byte):
 @pytest.mark.parametrize("run", cases.RUNS.values(), ids=str)
 def test_what_lay_in_scratch_does_not_matter(run, dtype, monkeypatch):
     results, filled.count = [], 0
-    originals = {name: getattr(training, name) for name in ("make_work", "NarrowWork")}
+    makers = [(module, name, getattr(module, name)) for module, name in (
+        (training, "make_work"), (strategy, "make_work"), (strategy, "NarrowWork"))]
     for byte in (0x00, 0xff):
-        for name, make in originals.items():
-            monkeypatch.setattr(training, name, filled(make, byte))
+        for module, name, make in makers:
+            monkeypatch.setattr(module, name, filled(make, byte))
         results.append(outcome(cpu, run, dtype))
     assert filled.count > 0
     assert results[0] == results[1]

@@ -17,6 +17,7 @@ from fastmlp.many.selection import fit_and_score
 from fastmlp.training.entry import OPTION_DEFAULTS
 from fastmlp.training.options import check_options
 from fastmlp.training.run import fit
+from fastmlp.training.streams import member_seeds
 
 GRID = {"hidden": [4, (8, 4)], "learning_rate": [0.003, 0.03]}
 
@@ -78,7 +79,7 @@ def test_scores_are_those_of_training_on_the_other_folds(data, device):
     X, y = data
     options = {**QUICK, "device": device}
     result = fastmlp.cross_validate(X, y, 3, **options)
-    seeds = np.random.SeedSequence(0).generate_state(3).tolist()
+    seeds = member_seeds(0, 3)
     for fold in range(3):
         outside = np.flatnonzero(result.folds != fold)
         model = fit(read_data(X, y, None, "auto", np.dtype("float32")), outside,

@@ -28,8 +28,8 @@ for _ in range(2):
 """
 
 
-@pytest.mark.parametrize("first", ['fastmlp.train(X, y, epochs=1, device="cpu")',
-                                   "from fastmlp.kernels.cpu import dense_forward", "fastmlp.info()"])
+@pytest.mark.parametrize("first", [
+    'fastmlp.train(X, y, epochs=1, device="cpu")', "from fastmlp.kernels.cpu import dense_forward", "fastmlp.info()"])
 def test_the_session_goes_on(first, long):
     """Half imported, NumPy says "cannot load module more than once per process", and Numba recurses without end."""
     outcomes = []

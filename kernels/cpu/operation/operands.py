@@ -110,11 +110,13 @@ def _are_contiguous(typingctx, arrays):
         for typ, value in _items(context, builder, sig.args[0], args[0]):
             struct = context.make_array(typ)(context, builder, value)
             shape, strides = (cgutils.unpack_tuple(builder, part) for part in (struct.shape, struct.strides))
-            step = struct.itemsize
+            step, ordered = struct.itemsize, cgutils.true_bit
             for size, stride in zip(reversed(shape), reversed(strides), strict=True):
                 one = builder.icmp_signed("<=", size, size.type(1))
-                answer = builder.and_(answer, builder.or_(one, builder.icmp_signed("==", stride, step)))
+                ordered = builder.and_(ordered, builder.or_(one, builder.icmp_signed("==", stride, step)))
                 step = builder.mul(step, size)
+            empty = builder.icmp_signed("==", struct.nitems, struct.nitems.type(0))
+            answer = builder.and_(answer, builder.or_(ordered, empty))
         return answer
 
     return types.boolean(arrays), codegen
