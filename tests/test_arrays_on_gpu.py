@@ -86,10 +86,9 @@ def simulated_copies(monkeypatch, two_gpus):  # noqa: F811
 @pytest.fixture
 def copies(monkeypatch, simulated_copies):
     """The same with quicker kernels."""
-    monkeypatch.setattr(device, "import_module", lambda name: (
-        Kernels() if name == "fastmlp.kernels.cuda" else importlib.import_module(name)))
-    for cached in (device.broken, device._package):      # what the fixture above bound
-        cached.cache_clear()
+    monkeypatch.setattr(device, "importlib", SimpleNamespace(import_module=lambda name: (
+        Kernels() if name == "fastmlp.kernels.cuda" else importlib.import_module(name))))
+    device.broken.cache_clear()      # what the fixture above bound
     return simulated_copies
 
 

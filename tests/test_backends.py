@@ -80,5 +80,5 @@ def test_refuses_what_is_no_backend():
     with pytest.raises(TypeError, match=r"backend must be None .* or a distributed.Client, got 3"):
         fastmlp.cross_validate(X, y, 3, backend=3, **QUICK)
     pytest.importorskip("joblib", reason="needs joblib")
-    with pytest.raises(ValueError, match=r"backend='loki' is not a joblib backend: it knows .*loky"):
+    with pytest.raises(ValueError, match=r"backend='loki' is not a joblib backend: it has .*loky"):
         fastmlp.cross_validate(X, y, 3, backend="loki", **QUICK)

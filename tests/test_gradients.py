@@ -36,7 +36,7 @@ def random_weights(rng, m, weighted):
 
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("labelled", [False, True])
-def test_softmax_xent(rng, labelled, weighted):
+def test_softmax_cross_entropy(rng, labelled, weighted):
     z, dz, weights = 3 * rng.standard_normal((5, 4)), np.empty((5, 4)), random_weights(rng, 5, weighted)
     labels = rng.integers(0, 4, 5) if labelled else cases.NO_LABELS
     targets = np.empty((0, 0)) if labelled else rng.random((5, 4))

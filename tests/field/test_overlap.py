@@ -34,7 +34,7 @@ def test_gradients_over_the_labels():
     labels, dz = memory[:9 * 8].view(np.int64), memory.view(F).reshape(9, 12)
     labels[:] = range(9)
     with pytest.raises(ValueError, match="must not share memory"):
-        cpu.softmax_xent(np.ones((9, 12), F), labels, None, None, dz)
+        cpu.softmax_cross_entropy(np.ones((9, 12), F), labels, None, None, dz)
 
 
 def test_hyper_parameters_in_the_weights():
@@ -47,8 +47,9 @@ def test_hyper_parameters_in_the_weights():
 def net(n_out=40, **options):
     sizes = (20, 30, n_out)
     parameters = np.random.default_rng(1).standard_normal(21 * 30 + 31 * n_out).astype(F)
-    return cpu.prepare(parameters, sizes, (1, 0), dropout=(0.0, 0.0), loss=losses.SOFTMAX_XENT, rule=update_rules.ADAM,
-                       hyper=(0.9, 0.999, 1e-8, 0), l2=0.0, batch_size=64, scale=1.0, seed=0, n_threads=1, **options)
+    return cpu.prepare(parameters, sizes, (1, 0), dropout=(0.0, 0.0), loss=losses.SOFTMAX_CROSS_ENTROPY,
+                       rule=update_rules.ADAM, hyper=(0.9, 0.999, 1e-8, 0), l2=0.0, batch_size=64, scale=1.0, seed=0,
+                       n_threads=1, **options)
 
 
 NO_TARGETS, NO_WEIGHTS, ROWS = np.empty((0, 0), F), np.empty(0, F), np.arange(64)

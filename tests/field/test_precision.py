@@ -242,8 +242,8 @@ def test_a_huber_loss_whose_delta_is_zero_in_float32():
 def test_evaluate_squares_in_float64(device):
     """Without any scaling: 1e20 squared is infinite in float32, 1e-30 squared is 0."""
     for unit in (1e20, 1e-30):
-        model = fastmlp.MLP.from_parameters([[[unit]]], [[0.0]], output="identity")
-        model._adopt(model.parameters.astype(np.float32))
+        model = fastmlp.MLP.from_parameters([np.float32([[unit]])], [np.float32([0])], output="identity")
+        assert model.dtype == np.float32
         model.device = device
         x, y = FEATURES[:, :1].astype(np.float32), unit * FEATURES[:, 1]
         true = np.mean((model.predict(x).astype(float) - y) ** 2)

@@ -121,7 +121,7 @@ def run_op(package):
             expected = getattr(reference, op)(*doubles.values())
         eps = 1e-4 if any(isinstance(a, np.ndarray) and a.dtype == np.float32 for a in arguments.values()) else 1e-10
         pairs = [(name, arguments[name], doubles[name]) for name in arguments if name not in inputs]
-        if op.endswith(("xent", "error")):
+        if op.endswith(("entropy", "error")):
             pairs.append(("loss", np.array(result), np.array(expected)))
         for name, got, wanted in pairs:
             got, wanted = np.asarray(got, np.float64), np.asarray(wanted, np.float64)

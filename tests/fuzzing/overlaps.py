@@ -13,15 +13,15 @@ M, K, N = 6, 5, 3
 
 def calls(dtype, rng):
     """(operation, {argument: value}) of all that write into arrays."""
-    for op in ("dense_forward", "dense_backward", "softmax_xent", "sigmoid_xent", "squared_error", "gather", "dropout",
-               "update", "perceptron_batch", "forward"):
+    for op in ("dense_forward", "dense_backward", "softmax_cross_entropy", "sigmoid_cross_entropy", "squared_error",
+               "gather", "dropout", "update", "perceptron_batch", "forward"):
         yield op, op_arguments(op, M, K, N, dtype, rng)
     targets = rng.random((M, N)).astype(dtype)
-    yield "softmax_xent", {"z": rng.standard_normal((M, N)).astype(dtype), "labels": np.empty(0, np.int64),
-                           "targets": targets, "weights": np.ones(M, dtype), "dz": np.zeros((M, N), dtype)}
+    yield "softmax_cross_entropy", {"z": rng.standard_normal((M, N)).astype(dtype), "labels": np.empty(0, np.int64),
+                                    "targets": targets, "weights": np.ones(M, dtype), "dz": np.zeros((M, N), dtype)}
     for code in (losses.HUBER, losses.QUANTILE):
         yield "pointwise_loss", {"loss": code, "parameter": 0.5, "z": rng.standard_normal((M, N)).astype(dtype),
-                                 "targets": targets, "weights": np.ones(M, dtype), "dz": np.zeros((M, N), dtype)}
+                                "targets": targets, "weights": np.ones(M, dtype), "dz": np.zeros((M, N), dtype)}
     for rule in (update_rules.SGD, update_rules.MOMENTUM, update_rules.ADAMW):
         yield "update", op_arguments("update", M, K, N, dtype, rng) | {"rule": rule}
     signs = rng.choice([-1, 1], M).astype(dtype)
