@@ -88,7 +88,7 @@ def exponential(z):
 
 
 TABLE = Table(
-    Activation, "activations",
+    "activations",
     Activation("identity", identity, one),
     Activation("relu", relu, relu_slope),
     Activation("leaky_relu", leaky_relu, leaky_relu_slope),

@@ -110,16 +110,12 @@ class Loss:
 
 # ------------------------------------------------------------------------------- tables
 
-_TABLES = {}
-
-
 class Table:
     """Records of one kind; a record's code is its position."""
 
-    def __init__(self, kind, module, *records):
-        """kind : the type of the records; module : where their codes are found, for messages"""
+    def __init__(self, module, *records):
+        """module : where their codes are found, for messages"""
         self.module, self._records, self._in_use = module, [], False
-        _TABLES[kind] = self
         for record in records:
             self.register(record)
 
@@ -209,10 +205,10 @@ def _meaning(formula, name, bound):
                     "target: see kernels.catalogue")
 
 
-def stamp():
+def stamp(*tables):
     """A hash over all records and their formulas, in order: machine code made from others must not be found."""
     digest = hashlib.sha256()
-    for table in _TABLES.values():
+    for table in tables:
         for record in table:
             for value in vars(record).values():
                 digest.update(repr(_description(value)).encode())

@@ -50,7 +50,7 @@ def quantile(q, z, t):
 
 
 TABLE = Table(
-    Loss, "losses",
+    "losses",
     Loss("softmax_cross_entropy", None, output="softmax", y="classes", correct="row"),
     Loss("sigmoid_cross_entropy", sigmoid_cross_entropy, output="sigmoid", y="yes or no", correct="outputs"),
     Loss("squared_error", squared_error),

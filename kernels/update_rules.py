@@ -75,7 +75,7 @@ def _corrected(hyper, rate, step, epsilon, decay):
 
 _ADAM = ("beta1", "beta2", "epsilon", "")
 TABLE = Table(
-    Rule, "update_rules",
+    "update_rules",
     Rule("sgd", sgd),
     Rule("momentum", momentum, 1, ("momentum", "", "", "")),
     Rule("nesterov", nesterov, 1, ("momentum", "", "", "")),

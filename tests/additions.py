@@ -141,10 +141,9 @@ def train_everything():
     """argv: "straight", or "reverse" for tables in the opposite order. Prints the hash of what each activation, rule
     and loss trains on the CPU."""
     if sys.argv[1] == "reverse":
-        for kind, module, names in ((Activation, activations, reference_activations.NAMES),
-                                    (Rule, update_rules, reference_rules.NAMES),
-                                    (Loss, losses, reference_losses.NAMES)):
-            module.TABLE = catalogue.Table(kind, module.TABLE.module, *reversed(list(module.TABLE)))
+        for module, names in ((activations, reference_activations.NAMES), (update_rules, reference_rules.NAMES),
+                              (losses, reference_losses.NAMES)):
+            module.TABLE = catalogue.Table(module.TABLE.module, *reversed(list(module.TABLE)))
             names.reverse()
         assert activations.TABLE.code("identity") == len(activations.NAMES) - 1
     import fastmlp

@@ -35,7 +35,7 @@ def test_registered_before_kernels_are_imported():
     with pytest.raises(RuntimeError, match="mish comes too late"):
         activations.TABLE.register(catalogue.Activation("mish", lambda z: z))
     with pytest.raises(ValueError, match="there is a relu"):
-        catalogue.Table(catalogue.Activation, "nowhere", *[catalogue.Activation("relu", None)] * 2)
+        catalogue.Table("nowhere", *[catalogue.Activation("relu", None)] * 2)
 
 
 # ------------------------------------------------------------------------------- order
@@ -46,6 +46,19 @@ def test_nothing_depends_on_the_order_of_codes():
                          for order in ("straight", "reverse"))
     assert straight == reverse
     assert len(straight) > 20
+
+
+STAMP = "from fastmlp.kernels.cpu.jit import source_stamp; print(source_stamp())"
+
+
+def test_machine_code_is_found_whatever_was_imported_first():
+    """Each order of imports had a stamp, and compiled all anew."""
+    stamps = {run(f"from fastmlp.kernels import {first}; {STAMP}")[0]
+              for first in ("activations", "losses", "update_rules", "catalogue", "cpu")}
+    assert len(stamps) == 1
+    added = run(f"from fastmlp.kernels import activations, catalogue; from math import tanh; "
+                f"activations.TABLE.register(catalogue.Activation('twice', lambda z: tanh(tanh(z)))); {STAMP}")[0]
+    assert added not in stamps
 
 
 # ------------------------------------------------------------------------------- unknown codes

@@ -31,7 +31,7 @@ from numba.core.dispatcher import OmittedArg
 from numba.core.registry import cpu_target
 from numba.core.serialize import dumps
 
-from .. import cache, catalogue
+from .. import activations, cache, catalogue, losses, update_rules
 from ..interrupts import delayed, hold_over_forks
 
 # Numba loads these when first needed: then Ctrl-C or a fork might meet them half loaded.
@@ -98,7 +98,7 @@ def source_stamp():
     root = Path(__file__).parent.parent
     for path in sorted([*root.glob("*.py"), *root.glob("cpu/**/*.py")]):
         digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
-    digest.update(catalogue.stamp().encode())
+    digest.update(catalogue.stamp(activations.TABLE, losses.TABLE, update_rules.TABLE).encode())
     return digest.hexdigest()
 
 
