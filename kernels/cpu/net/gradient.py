@@ -53,8 +53,8 @@ def apply_tasks(thread, threads, control, net, slots, weight_gradient, bias_grad
         if panel < 0:
             here, first = net.table[layer, B], at(net.b, net.table[layer, B])
             count = panels(net.table[layer, N_OUT], first) * panel_width(first)
-            apply_rule(recipe.rule, first, at(bias_gradient, here), at(slots.b1, here), at(slots.b2, here), 1, count,
-                       count, constant(0.0, first), bias_constants)
+            apply_rule(recipe.rule, first, at(bias_gradient, here), at(slots.b1, here), at(slots.b2, here), np.intp(1),
+                       count, count, constant(0.0, first), bias_constants)
         else:
             _apply_panel(net, slots, weight_gradient, layer, panel, recipe.rule, recipe.l2, constants)
     barrier(control, threads)

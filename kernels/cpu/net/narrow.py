@@ -242,7 +242,7 @@ def _update(net, slots, work, layer, panel, used, rule, l2, constants):
     if panel < 0:
         here, size = net.table[layer, B], (n_out + width - 1) // width * width
         g = _sum_chunks(work.b, used, here, size)
-        apply_rule(rule, at(net.b, here), g, at(slots.b1, here), at(slots.b2, here), 1, size, size,
+        apply_rule(rule, at(net.b, here), g, at(slots.b1, here), at(slots.b2, here), np.intp(1), size, size,
                    constant(0.0, g), constants)
     else:
         here, columns = net.table[layer, W] + panel * n_in * width, n_out - panel * width

@@ -8,6 +8,8 @@ A first layer that skips zeros takes its in-features in other company: a tile st
 in-features are zero, so it pairs quads of neighbours that are zero together (`zeros.pair_quads`). That changes
 which tile a weight is computed in, not its bits.
 """
+import numpy as np
+
 from ... import update_rules
 from ..jit import inlined, outlined
 from ..tile.epilogues import apply_rule
@@ -145,5 +147,5 @@ def update_biases(net, slots, work, layer, m, thread, rule, bias_constants):
                 total = total + part
             store(tile, v, total)
         here = net.table[layer, B] + p * width
-        apply_rule(rule, at(net.b, here), tile, at(slots.b1, here), at(slots.b2, here), 1, width, width,
+        apply_rule(rule, at(net.b, here), tile, at(slots.b1, here), at(slots.b2, here), np.intp(1), width, width,
                    constant(0.0, tile), bias_constants)

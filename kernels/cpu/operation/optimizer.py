@@ -1,4 +1,6 @@
 """The optimizer step on flat arrays. Training applies the same rules in the epilogue of each dW tile."""
+import numpy as np
+
 from ... import update_rules
 from ..jit import operation
 from ..tile.epilogues import apply_rule
@@ -49,5 +51,5 @@ def update(rule, hyper, learning_rate, step, w, g, s1, s2):
     if not apart((w, s1, s2), (g, hyper)):
         raise ValueError("update: w and the slots are written and must not share memory with each other, g or hyper")
     constants = step_constants(rule, hyper, learning_rate, step)
-    apply_rule(rule, at(w, 0), at(g, 0), at(s1, 0), at(s2, 0), 1, count, count,
+    apply_rule(rule, at(w, 0), at(g, 0), at(s1, 0), at(s2, 0), np.intp(1), count, count,
                constant(0.0, at(w, 0)), constants)

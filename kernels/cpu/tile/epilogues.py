@@ -85,7 +85,8 @@ _apply_rule = choice({code: _rule_loop(record.step, record.slots, record.moves)
 def apply_rule(rule, w, g, s1, s2, rows, count, step, l2, constants):
     """One optimizer step in place on `rows` rows of `count` numbers, `step` apart; the gradient is g + l2 w.
 
-    See `update_rules`.
+    See `update_rules`. One row is `np.intp(1)`: Numba compiles a function again for a literal 1, and what LLVM then
+    inlined depended on which nets the process had trained before.
     """
     _apply_rule(rule, (w, g, s1, s2, rows, count, step, l2, constants))
 
