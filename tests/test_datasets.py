@@ -66,7 +66,7 @@ def test_folder(tmp_path, arrays, spelling, packed):
 
 
 def test_pack_and_embedded_file_agree(folder, tmp_path, monkeypatch):
-    datasets.pack_mnist(folder, tmp_path / "small.npz")
+    datasets._pack_mnist(folder, tmp_path / "small.npz")
     monkeypatch.setattr(datasets, "_FILE", tmp_path / "small.npz")
     for packed, read in zip(datasets.mnist(), datasets.mnist(folder), strict=True):
         np.testing.assert_array_equal(packed, read)

@@ -15,7 +15,7 @@ import numpy as np
 from .. import checks
 from ..files import write_atomically
 
-__all__ = ["mnist", "pack_mnist"]
+__all__ = ["mnist"]
 
 # MNIST is packed to a fifth of its size. What unpacks to more than both (bytes; times its own size) is made to fill the
 # memory.
@@ -71,7 +71,7 @@ def mnist(path=None):
     return tuple(arrays[name] for name in _IDX_FILES)
 
 
-def pack_mnist(folder, file):
+def _pack_mnist(folder, file):
     """Write the IDX files of `folder` to `file` as one compressed .npz: how ``mnist.npz`` was made.
 
     Parameters

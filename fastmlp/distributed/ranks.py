@@ -175,9 +175,7 @@ class Ranks(Alone):
         with self._machine() as machine:
             rank, visible = machine.Get_rank(), machine.allgather(os.environ.get(devices.VISIBLE))
         device = devices.of_rank(device, rank, visible)
-        if not hasattr(devices.kernels(device), "batch_gradient"):
-            raise ValueError(f"device={device!r} cannot be combined with comm: its kernels have no batch_gradient; use "
-                             "device='cpu'")
+        devices.kernels(device)         # here, where all ranks hear of what is wrong with one's
         return device
 
     def read(self, X, y, sample_weight, options, model):
