@@ -22,7 +22,10 @@ if importlib.util.find_spec("fastmlp.kernels") is None and _sibling.is_file():
     kernels = sys.modules["fastmlp.kernels"] = importlib.util.module_from_spec(_spec)
     _spec.loader.exec_module(kernels)
 
-from .kernels.interrupts import import_module  # noqa: E402  (not before there is a fastmlp.kernels)
+from . import _moved  # noqa: E402  (not before there is a fastmlp.kernels)
+from .kernels.interrupts import import_module  # noqa: E402
+
+_moved.install()
 
 if TYPE_CHECKING:
     from . import datasets, kernels, schedules

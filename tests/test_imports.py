@@ -13,7 +13,7 @@ ROOMS = (
      "fastmlp.kernels.renamed"),
     ("fastmlp.kernels.activations", "fastmlp.kernels.cache", "fastmlp.kernels.losses", "fastmlp.kernels.update_rules"),
     ("fastmlp.kernels.cpu", "fastmlp.kernels.cuda", "fastmlp.kernels.reference"),
-    ("fastmlp._version", "fastmlp.checks", "fastmlp.device", "fastmlp.files"),
+    ("fastmlp._moved", "fastmlp._version", "fastmlp.checks", "fastmlp.device", "fastmlp.files"),
     ("fastmlp.losses", "fastmlp.optimizers", "fastmlp.schedules"),      # what `train` is told by name or instance
     ("fastmlp.datasets", "fastmlp.input"),
     ("fastmlp.export",),

@@ -25,6 +25,7 @@ from .. import device as devices
 from ..input import stored
 from ..input.labels import joint_task, summary
 from ..input.rows import Dataset, input_scale, read_data, read_features, read_rows, scales
+from ..kernels.cores import available_cores
 from . import collectives
 from .shards import Shards, ShardsInWindows
 from .sources import NO_ROWS, source_of
@@ -210,7 +211,6 @@ class Ranks(Alone):
         """The cores that the ranks of this machine may use, shared equally among them, where no number was given."""
         if n_threads is not None:
             return n_threads
-        from ..kernels.cpu.threads import available_cores
         # A launcher may have given each rank cores of its own.
         cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
         with self._machine() as machine:

@@ -221,13 +221,18 @@ def to_float(array, name, dtype, first_row=0):
     return x
 
 
+def lost_to_rounding(error, deviation):
+    """Which columns a dtype rounds by more than a hundredth of what they vary by."""
+    return (deviation > 0) & (error > 0.01 * deviation)
+
+
 def _warn_of_rounding(exact, x, name):
     """Warn of the first column whose differences are lost in x, by some thousand rows."""
     every = -(-len(x) // 1000)
     exact, x = exact[::every].astype(np.float64), x[::every]
     with np.errstate(over="ignore", invalid="ignore"):
         error, deviation = np.sqrt(np.mean(np.square(x - exact), axis=0)), exact.std(axis=0)
-    lost = (deviation > 0) & (error > 0.01 * deviation)
+    lost = lost_to_rounding(error, deviation)
     if lost.any():
         j = int(lost.argmax())
         warnings.warn(f"column {j} of {name} varies by {deviation[j]:.3g} around {exact[:, j].mean():.10g}, which "

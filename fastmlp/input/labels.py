@@ -12,7 +12,18 @@ import numpy as np
 
 from .. import checks
 from ..losses import NUMBERS, loss_of
-from .arrays import OnGpu, as_array, in_order, is_frame, is_on_gpu, on_device_of, on_host, own_float, to_float
+from .arrays import (
+    OnGpu,
+    as_array,
+    in_order,
+    is_frame,
+    is_on_gpu,
+    lost_to_rounding,
+    on_device_of,
+    on_host,
+    own_float,
+    to_float,
+)
 
 log = logging.getLogger("fastmlp")
 NO_LABELS = np.empty(0, np.int64)
@@ -174,7 +185,7 @@ def check_resolution(exact, rounded, name, remedy="pass scaling='robust', which 
         errors += np.square(rounded[start:start + rows] - part).sum(axis=0)
         squares += np.square(part - mean).sum(axis=0)
     error, deviation = np.sqrt(errors / len(exact)), np.sqrt(squares / len(exact))
-    lost = (deviation > 0) & (error > 0.01 * deviation)
+    lost = lost_to_rounding(error, deviation)
     if lost.any():
         j = int(lost.argmax())
         column = f" in column {j}" if len(lost) > 1 else ""

@@ -18,7 +18,6 @@ from .arrays import feature_matrix, is_frame, is_on_gpu, on_host, to_float
 log = logging.getLogger("fastmlp")
 WINDOW_BYTES = 128 << 20     # of a window that nobody asked for by number
 BLOCKS = 32                  # of a window
-NO_ROWS = np.empty(0, np.int64)
 
 
 def is_stored(X):

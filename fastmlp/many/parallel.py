@@ -9,6 +9,7 @@ from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import replace
 
 from .. import device as devices
+from ..kernels.cores import available_cores
 from ..training.progress import count_bar
 
 log = logging.getLogger("fastmlp")
@@ -21,7 +22,6 @@ def worker_count(n_threads, device):
     given = devices.threads(n_threads)
     if given is not None:
         return given
-    from ..kernels.cpu.threads import available_cores
     return available_cores()
 
 

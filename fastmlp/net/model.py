@@ -258,7 +258,7 @@ class MLP:
         return read_features(X, "X", self.dtype, self, predict_in_windows(X, "X", dtype))[0]
 
     def evaluate_rows(self, rows):
-        """As `evaluate`, of rows that are checked already (`data.Rows`)."""
+        """As `evaluate`, of rows that are checked already (`input.rows.Rows`)."""
         parameters = self.parameters
         if len(rows) <= self._rows_at_a_time and not isinstance(rows.x, StoredRows):
             return self.score_outputs(self._shifted(self._outputs(rows.x, self.trained_output, parameters)), rows)
@@ -467,7 +467,7 @@ class MLP:
         return state
 
     def __setstate__(self, state):
-        state = dict(state)
+        state = {"offset": None} | state        # an older model's is in its last biases
         parameters = state.pop("parameters")
         self.__dict__.update(state)
         self.publish(parameters)

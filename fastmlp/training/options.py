@@ -72,8 +72,7 @@ MOST_ROWS = 1 << 60          # of a window: more than any file has, and sums of 
 
 def check_options(*, hidden, activation, dropout, loss, initializer, optimizer, learning_rate, schedule, l2, epochs,
                   batch_size, window_rows, validation_fraction, early_stopping, class_weight, device, dtype, n_threads,
-                  seed,
-                  verbose, callbacks, model=None, checkpoint=None, scaling=None, preset=None,
+                  seed, verbose, callbacks, model=None, checkpoint=None, scaling=None, preset=None,
                   label_smoothing=None, precision="float32"):
     """`Options` from the arguments of `train`; TypeError or ValueError names the one that cannot be used."""
     checks.choice("precision", precision, devices.PRECISIONS)

@@ -1,7 +1,7 @@
 """A training step in two halves, for processes that train one net together, each on a GPU of its own: the gradient of a
 batch, which is then summed over them, and the optimizer on the sum. Elsewhere the two are one (`dense.weight_update`).
 
-`state.gradients` lies on the GPU, in the flat layout: NCCL sums it there (`fastmlp.collectives`).
+`state.gradients` lies on the GPU, in the flat layout: NCCL sums it there (`fastmlp.distributed.collectives`).
 """
 import functools
 from copy import copy

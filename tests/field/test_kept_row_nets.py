@@ -1,6 +1,5 @@
 """A net kept by compiled code: in a typed list, a jitclass, a tuple, when Python's own object is gone."""
 import gc
-import pickle
 from itertools import pairwise
 
 import numpy as np
@@ -113,10 +112,3 @@ def test_nothing_is_kept_for_ever():
     del one, nets
     gc.collect()
     assert packed() is None
-
-
-@pytest.mark.parametrize("module", ["fastmlp.kernels.cpu.row", "fastmlp.kernels.cpu.net.row"])
-def test_caches_of_other_versions_can_be_read(module):
-    """Numba pickles the type by its module into the index of a user's `cache=True`: it raised ModuleNotFoundError."""
-    kind = type(typeof(net()))
-    assert pickle.loads(f"c{module}\n{kind.__name__}\n.".encode()) is kind

@@ -72,7 +72,7 @@ class RowNet:
         call(self, row, out)
 
     def __reduce__(self):
-        return _restore, (self.sizes, self.activations, self.clips, self.packed)
+        return _restore, (self.sizes, self.activations, self.clips, self.packed, layout())
 
     def __repr__(self):
         names = ", ".join(codes.NAMES[code] for code in self.activations)
@@ -112,7 +112,20 @@ def pack(parameters, sizes, scale, clipping):
     return packed
 
 
-def _restore(sizes, activations, clips, packed):
+def layout():
+    """What the layout of packed weights depends on besides the net: the sources, and the width of vectors."""
+    return source_stamp()[:16], VECTOR_BYTES
+
+
+def _restore(sizes, activations, clips, packed, made_for=None):
+    """made_for : the `layout` of the process that pickled it, which may have been another version's or machine's."""
+    if made_for != layout():
+        raise ValueError("this pickled RowNet holds weights in the layout of another version or another kind of CPU: "
+                         "pickle the model instead, and call its as_njit() here")
+    return _row_net(sizes, activations, clips, packed)
+
+
+def _row_net(sizes, activations, clips, packed):
     net = object.__new__(RowNet)
     net.sizes, net.activations, net.clips, net.dtype, net.packed = sizes, activations, clips, packed.dtype, packed
     return net
@@ -158,7 +171,7 @@ def _box_row_net(typ, value, c):
     """A RowNet of the same weights: what Python gets back out of a typed list or a jitclass."""
     net = cgutils.create_struct_proxy(typ)(c.context, c.builder, value)
     restore = c.pyapi.unserialize(c.pyapi.serialize_object(
-        functools.partial(_restore, typ.sizes, typ.activations, typ.clips)))
+        functools.partial(_row_net, typ.sizes, typ.activations, typ.clips)))
     packed = c.box(typ.packed, net.packed)
     boxed = c.pyapi.call_function_objargs(restore, (packed,))
     c.pyapi.decref(restore)
