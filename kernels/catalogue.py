@@ -219,7 +219,7 @@ def _description(value):
     """What a value of a record is, the same in every process."""
     if isinstance(value, FunctionType):
         names = sorted(_free_names(value.__code__))
-        return _description(value.__code__), [
+        return _description(value.__code__), value.__defaults__, [
             (name, _description(value.__globals__[name])) for name in names
             if isinstance(value.__globals__.get(name), FunctionType | int | float)]
     if isinstance(value, CodeType):

@@ -61,6 +61,13 @@ def test_machine_code_is_found_whatever_was_imported_first():
     assert added not in stamps
 
 
+def test_stamp_sees_default_arguments():
+    """They are in the machine code."""
+    one, two = (catalogue.Table("nowhere", catalogue.Activation("steep", lambda z, slope=slope: slope * z))
+                for slope in (1.0, 2.0))
+    assert catalogue.stamp(one) != catalogue.stamp(two)
+
+
 # ------------------------------------------------------------------------------- unknown codes
 
 @pytest.mark.parametrize("code", [-1, 99])

@@ -16,6 +16,7 @@ from toy import PATIENCE
 
 from fastmlp.kernels import cpu
 from fastmlp.kernels.cpu import threads
+from fastmlp.kernels.cpu.net import training
 from fastmlp.kernels.cpu.vector import simd, vector_math
 from fastmlp.kernels.cpu.vector.pointers import at, lanes, load, store
 
@@ -249,6 +250,30 @@ def test_python_threads_train_at_once(rng):
     for caller in callers:
         caller.join()
     assert results == [alone] * 8
+
+
+def test_warm_up_is_all_of_inference():
+    """Of many rows, too: another type of one empty array had all of it compiled again, 2 s that nothing announced."""
+    program = """
+import numpy as np
+from fastmlp.kernels import cpu
+from fastmlp.kernels.cpu.net import training
+cpu.warm_up("float32")
+before = {f: list(f.signatures) for f in (training.infer_blocks, training.infer_few, training.to_panels)}
+for rows in (1, 5000):
+    cpu.forward(np.zeros(101 * 100, np.float32), (100, 100), (1,), np.ones((rows, 100), np.float32), 1.0, 1,
+                np.empty((rows, 100), np.float32))
+assert all(list(f.signatures) == signatures for f, signatures in before.items()), before
+"""
+    assert subprocess.run([sys.executable, "-c", program], timeout=PATIENCE).returncode == 0
+
+
+@pytest.mark.parametrize(("n_in", "sparse"), [(1000, True), (1 << 20, False)])
+def test_inference_lists_what_positions_of_32_bits_reach(monkeypatch, n_in, sparse):
+    """64 threads with 64 rows of 2^20 columns have 2^32 positions, which were read from the wrong places."""
+    monkeypatch.setattr(training, "make_work", lambda *arguments: arguments[-1])
+    _, _, chosen, _ = training.make_inference((n_in, 10), (0,), np.dtype(np.float32), 64, True)
+    assert chosen is sparse
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

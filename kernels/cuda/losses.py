@@ -17,7 +17,7 @@ from .scalars import functions, is_in
 from .shims import cuda, device
 
 WARPS = 4                        # rows of a block
-# Terms that a lane adds in one run; a longer sum is one of such blocks, as in `cpu.gemm`: a million classes are as
+# Terms that a lane adds in one run; a longer sum is one of such blocks, as in `cpu.tile.gemm`: a million classes are as
 # accurate as a thousand. A power of two.
 SUM_BLOCK = 1024
 ALL = 0xFFFFFFFF

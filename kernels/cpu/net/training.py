@@ -34,7 +34,7 @@ from .few import FEW_ROWS, infer_few
 from .layout import cache_aligned, from_panels, plan, to_panels
 from .narrow import train_narrow_steps
 from .network import Data, Net
-from .strategy import BLOCK, choose, make_work, tasks_of
+from .strategy import BLOCK, choose, fits_lists, make_work, tasks_of
 from .zeros import has_zeros_to_skip
 
 # One chunk of steps: about 20 ms on one core, so that Ctrl-C is prompt and entering compiled code costs nothing.
@@ -82,10 +82,12 @@ def step_flops(sizes, rows):
 
 
 def make_inference(sizes, activations, dtype, threads, sparse):
-    """The table and scratch of inference: a BLOCK of rows for each thread."""
+    """Table, sizes and scratch of inference: a BLOCK of rows for each thread. sparse : whether to skip zeros, if they
+    can be listed."""
     table, need = plan(sizes, activations, threads * BLOCK, dtype)
+    sparse = sparse and fits_lists(sizes, threads * BLOCK, dtype)
     totals = Totals(np.zeros(threads * BLOCK), np.zeros(threads * BLOCK), np.zeros(5))
-    return table, make_work(sizes, need, threads * BLOCK, BLOCK, False, threads, dtype, sparse), totals
+    return table, need, make_work(sizes, need, threads * BLOCK, BLOCK, False, threads, dtype, sparse), totals
 
 
 def prepare(parameters, sizes, activations, *, dropout, loss, rule, hyper, l2, batch_size, scale, seed, n_threads,
@@ -169,7 +171,7 @@ def evaluate(state, x, labels, targets, weights):
     if state.inference is None:
         state.inference = make_inference(state.sizes, state.activations, state.dtype, state.threads,
                                          has_zeros_to_skip(x, len(x) // 16))
-    table, work, totals = state.inference
+    table, _, work, totals = state.inference
     block_sums = np.zeros((-(-len(x) // BLOCK), 3))
     state.team.run(infer_blocks, state.net._replace(table=table), work, data, NO_ROWS, state.recipe.loss,
                    state.recipe.loss_parameter, len(x), block_sums, totals, np.empty((0, 0), state.dtype))
@@ -221,10 +223,10 @@ def forward(parameters, sizes, activations, x, scale, n_threads, out):
     targets, nothing = _NOTHING[dtype]
     data = Data(as_input(x, x.dtype).reshape(-1).view(np.uint8), x.itemsize, float(scale), NO_ROWS, targets, nothing)
     threads = min(choose_threads(n_threads, flops), -(-len(x) // BLOCK))
-    table, work, totals = make_inference(sizes, activations, dtype, threads,
-                                        has_zeros_to_skip(x, len(x) // 16))
-    _, need = plan(sizes, activations, threads * BLOCK, dtype)
-    net = Net(table, np.zeros(len(table)), cache_aligned(need.weights, dtype), nothing,
+    table, need, work, totals = make_inference(sizes, activations, dtype, threads,
+                                              has_zeros_to_skip(x, len(x) // 16))
+    untransposed = np.empty(0, dtype)        # writable, as training has it: else all is compiled for another type
+    net = Net(table, np.zeros(len(table)), cache_aligned(need.weights, dtype), untransposed,
               cache_aligned(need.biases, dtype))
     to_panels(as_input(parameters, dtype), table, net.w, net.wt, net.b)
     with Team(threads) as team:
@@ -305,8 +307,7 @@ def warm_up(dtype):
         train_epoch(state, x, labels, none, no_weights, np.arange(2), np.zeros(1))
     evaluate(state, x, labels, none, no_weights)
     read_parameters(state, parameters)
-    for rows in (1, int(SERIAL_FLOPS / step_flops(sizes, 1) * 3) + FEW_ROWS):
-        forward(parameters, sizes, codes, np.ones((rows, 3), dtype), 1.0, 1, np.empty((rows, 2), dtype))
+    forward(parameters, sizes, codes, x[:1], 1.0, 1, np.empty((1, 2), dtype))   # of many rows: as `evaluate`
 
 
 def needs_compiling(dtype):

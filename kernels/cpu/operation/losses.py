@@ -144,9 +144,9 @@ def squared_error(z, targets, weights, dz):
 
 @operation
 def pointwise_loss(loss, parameter, z, targets, weights, dz):
-    """Mean Huber, absolute, Poisson or quantile loss and its gradient: dz = l'(z, t) wᵢ / (n Σ w).
+    """Mean of an elementwise loss (Huber, Poisson, quantile ...) and its gradient: dz = l'(z, t) wᵢ / (n Σ w).
 
-    loss : a code of `kernels.losses`; parameter : float, δ of HUBER, q of QUANTILE.
+    loss : a code of `kernels.losses.ELEMENTWISE`; parameter : float, δ of HUBER, q of QUANTILE.
     z, targets, dz : (m, n); weights : (m,), or None or (0,) for all ones. float32 or float64, C-contiguous; dz is
     written and may be z.
     Returns the loss as float, averaged over outputs and (weighted) rows, summed in float64.

@@ -2,8 +2,8 @@
 
 A row's element j lies (j // P) `panel` + j % P after its start: `panel` = P for a row-major row, rows · P for a
 row of a panel matrix, so the same code serves plug-in operations and training. Formulas: `kernels`.
-Each `*_row` turns outputs into gradients in place of `dz` (which may be the outputs themselves), scaled by
-wᵢ / Σ w, and returns the row's loss and how much of it was correct.
+`softmax_label_row`, `softmax_target_row` and `loss_row` write gradients to `dz` (which may be the outputs themselves),
+scaled by wᵢ / Σ w, and return the row's loss and how much of it was correct; `softmax_row` writes probabilities.
 
 Sums over outputs run in blocks of SUM_BLOCK, as those of `gemm` do: a million classes are as accurate as a thousand.
 """
@@ -19,8 +19,6 @@ from ..vector.pointers import broadcast, constant, get, lanes, load, load_first,
 from ..vector.simd import first_lanes, max_lanes, select, sum_lanes
 from ..vector.vector_math import exp, log
 from .gemm import SUM_BLOCK
-
-ELEMENTWISE = codes.ELEMENTWISE
 
 
 @inlined
